@@ -1,0 +1,8 @@
+//! An RTMP ↔ WebRTC gateway: RTMP publishers and players on one side, browsers on the
+//! other, joined in one process without touching the picture.
+
+pub mod codec;
+pub mod ids;
+pub mod media;
+pub mod transmit;
+pub mod wire;
