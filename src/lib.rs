@@ -4,5 +4,6 @@
 pub mod codec;
 pub mod ids;
 pub mod media;
+pub mod rtp;
 pub mod transmit;
 pub mod wire;
