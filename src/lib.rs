@@ -4,6 +4,7 @@
 pub mod codec;
 pub mod ids;
 pub mod media;
+pub mod rtmp;
 pub mod rtp;
 pub mod transmit;
 pub mod wire;
