@@ -2,9 +2,11 @@
 //! other, joined in one process without touching the picture.
 
 pub mod codec;
+pub mod http;
 pub mod ids;
 pub mod media;
 pub mod rtmp;
 pub mod rtp;
+pub mod signaling;
 pub mod transmit;
 pub mod wire;
