@@ -9,4 +9,5 @@ pub mod rtmp;
 pub mod rtp;
 pub mod signaling;
 pub mod transmit;
+pub mod webrtc;
 pub mod wire;
