@@ -8,6 +8,7 @@ pub mod media;
 pub mod rtmp;
 pub mod rtp;
 pub mod signaling;
+pub mod transcode;
 pub mod transmit;
 pub mod webrtc;
 pub mod wire;
