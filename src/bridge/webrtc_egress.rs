@@ -1,0 +1,475 @@
+//! [`Viewer`]: frames of a stream become RTP packets for one WebRTC viewer.
+//!
+//! Payloads are packetized once per frame and shared; a viewer is two cursors into the
+//! stream's ring, because sound must never wait behind a large picture.
+//!
+//! A viewer that joins in mid-GOP gets the cached key frame at once and what followed at
+//! about three times the stream's rate, every frame stamped with the time that is live at the
+//! moment of its *sending*: stamps and arrivals then agree, and the browser neither
+//! freezes nor lags. Sound is live from its first packet.
+//!
+//! ```text
+//!   Idle ── ready, cached GOP fit ──► CatchUp ── backlog out, or a new key frame ──► Live
+//!     └── ready, a still at most ───► AwaitKey ───────── a key frame ──────────────►  │
+//!                                        ▲                  too far behind            │
+//!                                        └────────────────────────────────────────────┘
+//!   Live, AwaitKey ── key frame requested, cached GOP fit ──► CatchUp
+//!   CatchUp ── the path loses what is sent ──► AwaitKey
+//! ```
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::hub::{Entry, Stream};
+use crate::media::{Codec, MediaTime, TrackConfig, TrackKind};
+use crate::rtp::h264_packetizer::packetize;
+use crate::webrtc;
+
+/// How a viewer is served.
+#[derive(Clone, Copy, Debug)]
+pub struct ViewerLimits {
+    /// Whether a cached group of pictures is used at all.
+    pub fast_start: bool,
+    /// The longest backlog that is sent; beyond it the viewer waits for the next key frame.
+    pub fast_start_max: Duration,
+    /// How many times the stream's own rate the backlog is sent at.
+    pub fast_start_rate: f64,
+    /// Bytes of RTP payload in a packet at most.
+    pub payload_bytes: usize,
+    /// Whether pictures that no other refers to and that are shown before ones already sent
+    /// are left out.
+    pub drop_b_frames: bool,
+}
+
+/// One viewer's place in its stream.
+#[derive(Debug)]
+pub struct Viewer {
+    phase: Phase,
+    video: u64,
+    audio: u64,
+    audio_started: bool,
+    /// The last RTP time of a picture, as time on the stream's clock.
+    video_stamp: Option<MediaTime>,
+    /// The latest showing time sent, to know B-frames by.
+    newest_pts: Option<MediaTime>,
+    replayed: Option<Instant>,
+    /// When the cached key frame is to be sent by itself, as a still, and how often it was.
+    still: Option<(Instant, usize)>,
+    limits: ViewerLimits,
+    /// Times it was moved on because it did not keep up.
+    pub skips: u64,
+    /// Key frame requests that were answered from the cache.
+    pub replays: u64,
+    /// Pictures left out because a browser could not show them in order.
+    pub b_frames_dropped: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    /// The transport is not up.
+    Idle,
+    /// Sending the cached group of pictures, paced.
+    CatchUp(Pace),
+    /// Pictures are left out up to the next key frame.
+    AwaitKey,
+    /// Every picture goes out as it comes.
+    Live,
+}
+
+/// How a catch-up goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Pace {
+    next_send: Instant,
+    bits_per_second: f64,
+    /// Packets sent of the backlog.
+    packets: usize,
+    /// What the session had repeated when it began.
+    repeated_before: Option<u64>,
+}
+
+/// What serving a viewer came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// RTP packets written.
+    pub packets: usize,
+    /// When the viewer has to be served again though nothing new came.
+    pub again: Option<Instant>,
+}
+
+impl Viewer {
+    /// A viewer whose transport is not up yet.
+    pub fn new(limits: ViewerLimits) -> Self {
+        Self {
+            phase: Phase::Idle,
+            video: 0,
+            audio: 0,
+            audio_started: false,
+            video_stamp: None,
+            newest_pts: None,
+            replayed: None,
+            still: None,
+            limits,
+            skips: 0,
+            replays: 0,
+            b_frames_dropped: 0,
+        }
+    }
+
+    /// The oldest picture that it has still to get. Sound does not count: it goes first in every
+    /// turn, and none is waited for.
+    pub fn cursor(&self, stream: &Stream) -> u64 {
+        if self.phase == Phase::Idle {
+            stream.ring.head()
+        } else {
+            self.video
+        }
+    }
+
+    /// Media time that its picture is behind.
+    pub fn lag(&self, stream: &Stream) -> MediaTime {
+        if self.phase == Phase::Idle {
+            MediaTime::ZERO
+        } else {
+            stream.ring.lag(self.video)
+        }
+    }
+
+    /// Whether it waits for a key frame that only the publisher can give.
+    pub fn awaits_key(&self) -> bool {
+        self.phase == Phase::AwaitKey
+    }
+
+    /// Writes the sound that is due.
+    pub fn serve_audio(
+        &mut self,
+        now: Instant,
+        stream: &Stream,
+        session: &mut webrtc::Session,
+    ) -> Served {
+        let mut served = Served::default();
+        if !session.ready_audio() {
+            return served;
+        }
+        let head = stream.ring.head();
+        if !self.audio_started {
+            self.audio_started = true;
+            self.audio = head.saturating_sub(1);
+        }
+        for (_, entry) in stream.ring.since(self.audio) {
+            let waited = now.saturating_duration_since(entry.arrival);
+            if entry.frame.codec != Codec::Opus || waited > AUDIO_WAITED_MAX {
+                continue;
+            }
+            let rtp_time = rtp_time(entry.frame.pts, AUDIO_RATE_HZ);
+            let payloads = entry
+                .rtp
+                .get_or_init(|| [Arc::from(&*entry.frame.payload)].into());
+            let capture = report_instant(stream, entry.frame.pts, now);
+            session.write_audio(now, &payloads[0], rtp_time, capture);
+            served.packets += 1;
+        }
+        self.audio = head;
+        self.pass_sound(stream);
+        served
+    }
+
+    /// Moves the picture's cursor over sound: where only sound comes, nothing would.
+    fn pass_sound(&mut self, stream: &Stream) {
+        let is_sound = |entry: &Entry| entry.frame.codec.kind() == TrackKind::Audio;
+        while stream.ring.get(self.video).is_some_and(is_sound) {
+            self.video += 1;
+        }
+    }
+
+    /// Writes the pictures that are due.
+    pub fn serve_video(
+        &mut self,
+        now: Instant,
+        stream: &Stream,
+        session: &mut webrtc::Session,
+    ) -> Served {
+        let mut served = Served::default();
+        if !session.ready_video() {
+            return served;
+        }
+        if self.phase == Phase::Idle {
+            self.video = stream.ring.head();
+            self.phase = Phase::AwaitKey;
+            if let Some(start) = self.backlog(stream) {
+                self.begin_catch_up(now, stream, start);
+            } else if let Some(start) = stream.ring.gop_start()
+                && start + 1 == stream.ring.head()
+            {
+                // The key frame has only just come: it is live.
+                self.video = start;
+            } else {
+                // Too much to catch up with: a still is better than a black screen.
+                self.still = self.limits.fast_start.then_some((now, 0));
+            }
+        }
+        self.write_still(now, stream, session, &mut served);
+        if self.video < stream.ring.tail() || stream.ring.is_too_far_behind(self.video) {
+            self.skips += 1;
+            match self.backlog(stream) {
+                Some(start) => self.begin_catch_up(now, stream, start),
+                None => {
+                    self.phase = Phase::AwaitKey;
+                    self.video = stream.ring.head();
+                }
+            }
+        }
+        if let Phase::CatchUp(pace) = self.phase {
+            self.catch_up(now, stream, session, pace, &mut served);
+        }
+        if !matches!(self.phase, Phase::CatchUp(_)) {
+            while let Some(entry) = stream.ring.get(self.video) {
+                self.video += 1;
+                if entry.frame.codec.kind() == TrackKind::Video {
+                    served.packets += self.write_live(now, stream, session, entry);
+                }
+            }
+        }
+        served
+    }
+
+    /// The viewer cannot decode and asks for a key frame (PLI or FIR). Answers whether only
+    /// the publisher can help.
+    pub fn keyframe_requested(&mut self, now: Instant, stream: &Stream) -> bool {
+        if matches!(self.phase, Phase::Idle | Phase::CatchUp(_)) {
+            return false;
+        }
+        let recently = |at: Instant| now.saturating_duration_since(at) < REPLAY_INTERVAL;
+        if self.replayed.is_some_and(recently) {
+            return false;
+        }
+        match self.backlog(stream) {
+            Some(start) => {
+                self.replays += 1;
+                self.replayed = Some(now);
+                self.begin_catch_up(now, stream, start);
+                false
+            }
+            None => {
+                // It has no picture at all: the still may have come before its keys were set.
+                let has_none = self.phase == Phase::AwaitKey && self.limits.fast_start;
+                self.still = has_none.then_some((now, 0));
+                self.replayed = Some(now);
+                true
+            }
+        }
+    }
+
+    /// Writes the still if it is due, and arranges for it to be sent again: a page that is
+    /// not set up yet lets a lone picture go by.
+    fn write_still(
+        &mut self,
+        now: Instant,
+        stream: &Stream,
+        session: &mut webrtc::Session,
+        served: &mut Served,
+    ) {
+        let Some((at, sent)) = self.still.filter(|_| self.phase == Phase::AwaitKey) else {
+            self.still = None;
+            return;
+        };
+        if at <= now {
+            let start = stream.ring.gop_start();
+            if let Some(entry) = start.and_then(|start| stream.ring.get(start)) {
+                let stamp = sending_time(now, stream);
+                served.packets += self.write(now, stream, session, entry, stamp);
+            }
+            let again = STILL_AGAIN.get(sent);
+            self.still = again.map(|wait| (now + *wait, sent + 1));
+        }
+        served.again = self.still.map(|(at, _)| at);
+    }
+
+    /// Where the cached group of pictures begins, if it is fit to be sent.
+    fn backlog(&self, stream: &Stream) -> Option<u64> {
+        let start = stream.ring.gop_start()?;
+        let fits = self.limits.fast_start
+            && stream.ring.lag(start) <= MediaTime::from_duration(self.limits.fast_start_max)
+            && stream.ring.gop_bytes() <= BACKLOG_BYTES_MAX
+            && stream.ring.head() - start <= BACKLOG_FRAMES_MAX
+            // In decoding order, times of sending would show B-frames in the wrong order.
+            && stream.health.b_frames == 0;
+        fits.then_some(start)
+    }
+
+    fn begin_catch_up(&mut self, now: Instant, stream: &Stream, start: u64) {
+        let span = stream.ring.lag(start).as_secs_f64().max(0.5);
+        let own_rate = stream.ring.gop_bytes() as f64 * 8.0 / span;
+        let bits_per_second =
+            (own_rate * self.limits.fast_start_rate).clamp(CATCH_UP_BITS_MIN, CATCH_UP_BITS_MAX);
+        self.video = start;
+        self.phase = Phase::CatchUp(Pace {
+            next_send: now,
+            bits_per_second,
+            packets: 0,
+            repeated_before: None,
+        });
+    }
+
+    fn catch_up(
+        &mut self,
+        now: Instant,
+        stream: &Stream,
+        session: &mut webrtc::Session,
+        mut pace: Pace,
+        served: &mut Served,
+    ) {
+        // A newer key frame is live: what lies before it is not worth sending.
+        if let Some(newest) = stream.ring.gop_start()
+            && newest > self.video
+        {
+            self.video = newest;
+            self.phase = Phase::Live;
+            return;
+        }
+        let before = *pace.repeated_before.get_or_insert(session.repeated());
+        let repeated = session.repeated() - before;
+        if repeated >= REPEATED_MIN && repeated * REPEATED_SHARE > pace.packets as u64 {
+            // The path does not carry the pace: more of it would drown the sound as well.
+            self.phase = Phase::AwaitKey;
+            self.video = stream.ring.head();
+            return;
+        }
+        while pace.next_send <= now {
+            let Some(entry) = stream.ring.get(self.video) else {
+                self.phase = Phase::Live;
+                return;
+            };
+            self.video += 1;
+            if entry.frame.codec.kind() != TrackKind::Video {
+                continue;
+            }
+            let packets = self.write(now, stream, session, entry, sending_time(now, stream));
+            served.packets += packets;
+            pace.packets += packets;
+            let bits = entry.frame.payload.len() as f64 * 8.0;
+            pace.next_send += Duration::from_secs_f64(bits / pace.bits_per_second);
+        }
+        self.phase = Phase::CatchUp(pace);
+        served.again = Some(pace.next_send);
+    }
+
+    fn write_live(
+        &mut self,
+        now: Instant,
+        stream: &Stream,
+        session: &mut webrtc::Session,
+        entry: &Entry,
+    ) -> usize {
+        if self.phase == Phase::AwaitKey {
+            if !entry.frame.key {
+                return 0;
+            }
+            self.phase = Phase::Live;
+        }
+        let shown_late = self
+            .newest_pts
+            .is_some_and(|newest| entry.frame.pts <= newest);
+        if shown_late && entry.frame.disposable && self.limits.drop_b_frames {
+            self.b_frames_dropped += 1;
+            return 0;
+        }
+        self.write(now, stream, session, entry, entry.frame.pts)
+    }
+
+    fn write(
+        &mut self,
+        now: Instant,
+        stream: &Stream,
+        session: &mut webrtc::Session,
+        entry: &Entry,
+        stamp: MediaTime,
+    ) -> usize {
+        let tick = MediaTime::from_units(1, VIDEO_RATE_HZ);
+        let stamp = self
+            .video_stamp
+            .map_or(stamp, |last| stamp.max(last + tick));
+        self.video_stamp = Some(stamp);
+        self.newest_pts = self.newest_pts.max(Some(entry.frame.pts));
+        let payloads = entry
+            .rtp
+            .get_or_init(|| payloads(entry, self.limits.payload_bytes));
+        let rtp_time = rtp_time(stamp, VIDEO_RATE_HZ);
+        session.write_video(now, payloads, rtp_time, report_instant(stream, stamp, now));
+        payloads.len()
+    }
+}
+
+/// The stamp of a picture that is sent now though it is older: what one that has just come
+/// would carry. A publisher that paused while its timestamps stood still is behind the live
+/// point for good, and stamps at that point would be ahead of all that follow.
+fn sending_time(now: Instant, stream: &Stream) -> MediaTime {
+    let live = stream.live(now);
+    let Some(newest) = stream.ring.newest_picture() else {
+        return live;
+    };
+    let waited = MediaTime::from_duration(now.saturating_duration_since(newest.arrival));
+    live.min(newest.frame.pts + waited + JITTER_MAX)
+}
+
+/// The picture as RTP payloads; a key frame carries the parameter sets of its configuration.
+fn payloads(entry: &Entry, payload_bytes: usize) -> Box<[Arc<[u8]>]> {
+    let parameter_sets = match &*entry.config {
+        TrackConfig::H264(config) if entry.frame.key => Some((config.sps(), config.pps())),
+        _ => None,
+    };
+    packetize(&entry.frame.payload, parameter_sets, payload_bytes).into()
+}
+
+/// A time of the stream's clock on an RTP clock, before the session's own random offset.
+fn rtp_time(time: MediaTime, rate_hz: u32) -> u64 {
+    (time + RTP_ORIGIN).as_units(rate_hz).max(0) as u64
+}
+
+/// The instant that sender reports give for a time of the stream's clock: when it was live,
+/// and [`REPORT_LEAD`] earlier.
+fn report_instant(stream: &Stream, time: MediaTime, now: Instant) -> Instant {
+    stream.instant_of(time - REPORT_LEAD, now)
+}
+
+/// Pictures with a composition time are stamped ahead of their arrival, and a report cannot
+/// speak of the future. Only the distance of sound and picture counts, so both are
+/// reported as if this much older.
+const REPORT_LEAD: MediaTime = MediaTime::from_millis(1_000);
+
+/// Times a little before a stream's origin (sound that began before the picture, codec
+/// delays taken out) are still positive RTP times.
+const RTP_ORIGIN: MediaTime = MediaTime::from_millis(10_000);
+
+/// RTP clock of H.264 (RFC 6184 section 8.2.1).
+const VIDEO_RATE_HZ: u32 = 90_000;
+
+/// RTP clock of Opus (RFC 7587 section 4.1).
+const AUDIO_RATE_HZ: u32 = 48_000;
+
+/// Sound that waited here for longer is not worth hearing: the viewer goes on with the newest.
+const AUDIO_WAITED_MAX: Duration = Duration::from_millis(500);
+
+/// A picture this much later than the least delayed one is no sign of another clock.
+const JITTER_MAX: MediaTime = MediaTime::from_millis(100);
+
+/// A backlog beyond this is not sent: the browser's socket buffer overran above 1.2 MB in
+/// one burst, paced it held four.
+const BACKLOG_BYTES_MAX: usize = 4 << 20;
+
+/// Frames in a backlog at most, for slow decoders.
+const BACKLOG_FRAMES_MAX: u64 = 600;
+
+/// The slowest and fastest pace of a catch-up, in bits a second.
+const CATCH_UP_BITS_MIN: f64 = 2e6;
+const CATCH_UP_BITS_MAX: f64 = 40e6;
+
+/// A catch-up of which more than one packet in so many had to be repeated is given up; a few
+/// are the noise of a radio link, and giving up costs the picture up to the next key frame.
+const REPEATED_SHARE: u64 = 16;
+const REPEATED_MIN: u64 = 12;
+
+/// How long after a still it is sent again, each time.
+const STILL_AGAIN: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(600)];
+
+/// A key frame request is answered from the cache at most this often.
+const REPLAY_INTERVAL: Duration = Duration::from_secs(1);

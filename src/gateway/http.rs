@@ -1,0 +1,325 @@
+//! The HTTP port: the page, the API, WHIP and WHEP.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::{Drain, Fate, Gateway, StreamId};
+use crate::http::{self, Limits, Request, Response};
+use crate::hub::{Announced, ClaimError, Publisher};
+use crate::ids::{ConnId, PeerId, SessionId};
+use crate::media::{TrackConfig, TrackKind};
+use crate::signaling::{Action, EntityTag, Patch, PatchKind, Route, Token, answer};
+use crate::webrtc::{Params, Role};
+
+/// One HTTP connection.
+pub(super) struct HttpConnection {
+    conn: ConnId,
+    pub(super) session: http::Session,
+    peer: SocketAddr,
+}
+
+impl Gateway {
+    pub(super) fn http_accepted(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        peer: SocketAddr,
+    ) -> HttpConnection {
+        self.stats.session("http");
+        let http = &self.config.http;
+        let limits = Limits {
+            head_bytes_max: http.head_bytes_max,
+            body_bytes_max: http.body_bytes_max,
+            head_timeout: http.request_timeout,
+            body_timeout: http.request_timeout,
+            keep_alive_timeout: http.keep_alive_timeout,
+            ..Limits::default()
+        };
+        HttpConnection {
+            conn,
+            session: http::Session::new(limits, now),
+            peer,
+        }
+    }
+
+    pub(super) fn http_received(
+        &mut self,
+        now: Instant,
+        http: &mut HttpConnection,
+        bytes: &[u8],
+    ) -> Fate {
+        let result = http.session.receive(now, bytes);
+        self.http_requests(now, http, result)
+    }
+
+    pub(super) fn http_timeout(&mut self, now: Instant, http: &mut HttpConnection) -> Fate {
+        let result = http.session.handle_timeout(now);
+        self.http_requests(now, http, result)
+    }
+
+    /// The connection took some bytes: a request that was held back may go on.
+    pub(super) fn http_transmitted(&mut self, now: Instant, http: &mut HttpConnection) -> Fate {
+        self.http_requests(now, http, Ok(()))
+    }
+
+    fn http_requests(
+        &mut self,
+        now: Instant,
+        http: &mut HttpConnection,
+        mut result: Result<(), http::Error>,
+    ) -> Fate {
+        while result.is_ok()
+            && let Some(http::Event::Request(request)) = http.session.poll_event()
+        {
+            let mut response = self.http_respond(now, http, &request);
+            self.apply_http_settings(&mut response);
+            log::debug!(
+                "http {} {}: {request:?}: {:?}",
+                http.conn,
+                http.peer,
+                response.status()
+            );
+            *self
+                .stats
+                .http_responses
+                .entry(response.status().code())
+                .or_default() += 1;
+            result = http.session.respond(now, response);
+        }
+        if let Err(error) = result {
+            self.stats.error(error.reason());
+            log::debug!("http {} {}: {error}", http.conn, http.peer);
+        }
+        if http.session.is_closing() {
+            Fate::Close
+        } else {
+            Fate::Live
+        }
+    }
+
+    fn http_respond(&mut self, now: Instant, http: &HttpConnection, request: &Request) -> Response {
+        match Route::of(request) {
+            Route::Page(asset) => asset.respond(request),
+            Route::ApiStreams => Response::json(&self.api_streams(now)).with_cors(),
+            Route::ApiStream { name } => match self.api_stream(now, &name) {
+                Some(stream) => Response::json(&stream).with_cors(),
+                None => crate::signaling::route::unknown_stream(),
+            },
+            Route::Metrics => self.metrics(now),
+            Route::Healthz if self.drain == Drain::Running => Response::text("ok\n"),
+            Route::Healthz => {
+                answer::unavailable("draining", "The gateway is about to stop.", RETRY)
+            }
+            Route::Signaling(action) => self.signaling(now, http, action),
+            Route::Answer(response) => response,
+        }
+    }
+
+    /// What the operator said about origins and about how this port is reached.
+    fn apply_http_settings(&self, response: &mut Response) {
+        const ORIGIN: &str = "Access-Control-Allow-Origin";
+        let http = &self.config.http;
+        match http.cors_allow_origin.as_str() {
+            "*" => {}
+            "" => {
+                for name in [
+                    ORIGIN,
+                    "Access-Control-Expose-Headers",
+                    "Access-Control-Allow-Methods",
+                    "Access-Control-Allow-Headers",
+                    "Access-Control-Max-Age",
+                ] {
+                    response.remove_header(name);
+                }
+            }
+            origin => response.replace_header(ORIGIN, origin),
+        }
+        if !http.public_url.is_empty()
+            && let Some(path) = response.header("Location")
+        {
+            let url = format!("{}{path}", http.public_url);
+            response.replace_header("Location", url);
+        }
+    }
+
+    fn signaling(&mut self, now: Instant, http: &HttpConnection, action: Action) -> Response {
+        match action {
+            Action::Publish {
+                app,
+                stream,
+                token,
+                offer,
+            } => self.whip_publish(now, http.peer, &format!("{app}/{stream}"), token, &offer),
+            Action::Play {
+                app,
+                stream,
+                token,
+                offer,
+            } => self.whep_play(now, http.peer, &format!("{app}/{stream}"), token, &offer),
+            Action::Patch(patch) => self.whxp_patch(&patch),
+            Action::Delete { session, token } => self.whxp_delete(now, &session, token),
+            Action::Answer(response) => response,
+        }
+    }
+
+    fn whip_publish(
+        &mut self,
+        now: Instant,
+        client: SocketAddr,
+        key: &str,
+        token: Option<Token>,
+        offer: &str,
+    ) -> Response {
+        if self.drain != Drain::Running {
+            return answer::unavailable("draining", "The gateway is about to stop.", RETRY);
+        }
+        if self.publishers >= self.config.webrtc.publishers_max {
+            self.stats.error("publishers_max");
+            let text = "The gateway has as many WHIP publishers as it may have.";
+            return answer::unavailable("publishers_max", text, RETRY);
+        }
+        let id = self.next_session_id();
+        let params = self.session_params(id, Role::Publisher);
+        let (session, sdp) = match self.answer_offer(now, params, offer) {
+            Ok(answered) => answered,
+            Err(response) => return response,
+        };
+        let token = token.map(|token| token.as_str().to_owned());
+        let publisher = Publisher {
+            peer: PeerId::Webrtc(id),
+            token: token.clone(),
+            protocol: "whip",
+            client: client.to_string(),
+            since: now,
+            last_media: now,
+        };
+        let announced = Announced {
+            video: session.has_track(TrackKind::Video),
+            audio: session.has_track(TrackKind::Audio),
+        };
+        let (stream, displaced) = match self.hub.claim(key, publisher, announced) {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                self.stats.error(match error {
+                    ClaimError::Busy => "publish_busy",
+                    ClaimError::TooManyStreams => "streams_max",
+                });
+                log::warn!("whip {client}: may not publish {key}: {error}");
+                let text = format!("Stream {key} is refused: {error}.");
+                return match error {
+                    ClaimError::Busy => answer::conflict("stream_busy", &text, Some(RETRY)),
+                    ClaimError::TooManyStreams => answer::unavailable("streams_max", &text, RETRY),
+                };
+            }
+        };
+        self.stats.session("whip");
+        log::info!("whip {id} {client}: publishes {key}");
+        let resource = self.add_publisher(now, session, stream, client, token);
+        if let Some(displaced) = displaced {
+            self.displace(now, displaced);
+        }
+        self.publisher_came(now, stream);
+        answer::created(&resource, &EntityTag::of_generation(0), sdp)
+    }
+
+    fn whep_play(
+        &mut self,
+        now: Instant,
+        client: SocketAddr,
+        key: &str,
+        token: Option<Token>,
+        offer: &str,
+    ) -> Response {
+        if self.drain != Drain::Running {
+            return answer::unavailable("draining", "The gateway is about to stop.", RETRY);
+        }
+        if self.sessions.len() - self.publishers >= self.config.webrtc.viewers_max {
+            self.stats.error("viewers_max");
+            let text = "The gateway has as many WHEP viewers as it may have.";
+            return answer::unavailable("viewers_max", text, RETRY);
+        }
+        let live = self
+            .hub
+            .find(key)
+            .filter(|id| self.is_live_or_returning(*id));
+        let Some(stream_id) = live else {
+            self.stats.error("play_stream_not_found");
+            let text = format!("Stream {key} is not published now.");
+            return answer::conflict("stream_not_published", &text, Some(ABSENT_RETRY));
+        };
+        let id = self.next_session_id();
+        let stream_profile = self.hub.get(stream_id).and_then(|stream| {
+            let track = stream.video.as_ref()?;
+            match &*track.config {
+                TrackConfig::H264(config) => Some(config.info().profile_level_id()),
+                _ => None,
+            }
+        });
+        let params = Params {
+            stream_profile,
+            ..self.session_params(id, Role::Viewer)
+        };
+        let (session, sdp) = match self.answer_offer(now, params, offer) {
+            Ok(answered) => answered,
+            Err(response) => return response,
+        };
+        self.stats.session("whep");
+        log::info!("whep {id} {client}: plays {key}");
+        let token = token.map(|token| token.as_str().to_owned());
+        let resource = self.add_viewer(now, session, stream_id, client, token);
+        answer::created(&resource, &EntityTag::of_generation(0), sdp)
+    }
+
+    fn is_live_or_returning(&self, id: StreamId) -> bool {
+        self.hub
+            .get(id)
+            .is_some_and(|stream| stream.publisher.is_some() || stream.unpublished.is_some())
+    }
+
+    fn whxp_patch(&mut self, patch: &Patch) -> Response {
+        let Some(id) = self.resources.get(&patch.session).copied() else {
+            return answer::unknown_session();
+        };
+        let Some(peer) = self.sessions.get_mut(&id) else {
+            return answer::unknown_session();
+        };
+        if !peer.may_change(patch.token.as_ref().map(Token::as_str)) {
+            return answer::unauthorized(patch.token.as_ref());
+        }
+        let tag = EntityTag::of_generation(peer.ice_generation);
+        match patch.kind(&tag, peer.session.remote_ufrag().unwrap_or_default()) {
+            Err(response) => response,
+            // Checks from whatever address the peer has are answered: as an ICE-lite agent
+            // the gateway needs no candidates of the peer.
+            Ok(PatchKind::Trickle) => answer::trickled(),
+            Ok(PatchKind::Restart) => self.restart_ice(id, patch),
+        }
+    }
+
+    fn whxp_delete(&mut self, now: Instant, session: &str, token: Option<Token>) -> Response {
+        let Some(id) = self.resources.get(session).copied() else {
+            return answer::unknown_session();
+        };
+        let allowed = self
+            .sessions
+            .get(&id)
+            .is_some_and(|peer| peer.may_change(token.as_ref().map(Token::as_str)));
+        if !allowed {
+            return answer::unauthorized(token.as_ref());
+        }
+        self.end_session_cleanly(now, id);
+        answer::deleted()
+    }
+
+    fn next_session_id(&mut self) -> SessionId {
+        let id = SessionId(self.next_session);
+        self.next_session += 1;
+        id
+    }
+}
+
+/// When a client that met a limit may come again.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// When a viewer may ask again for a stream that is not published.
+const ABSENT_RETRY: Duration = Duration::from_secs(1);

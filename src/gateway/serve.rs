@@ -1,0 +1,122 @@
+//! Frames on their way to players, a slice at a time.
+
+use std::time::Instant;
+
+use super::fanout::Pass;
+use super::rtmp::HIGH_WATER_BYTES;
+use super::sessions::PeerRole;
+use super::{Connection, Gateway, Output, Owner};
+use crate::ids::{PeerId, SessionId};
+use crate::media::TrackKind;
+
+impl Gateway {
+    /// Serves players until a slice's work is done.
+    pub(super) fn serve_slice(&mut self, now: Instant) {
+        let mut work = 0;
+        while work < SLICE_WORK
+            && let Some(mut pass) = self.fanout.take()
+        {
+            work += self.serve_pass(now, &mut pass, SLICE_WORK - work);
+        }
+    }
+
+    /// Serves players of one stream; puts the pass back if it is not through.
+    fn serve_pass(&mut self, now: Instant, pass: &mut Pass, budget: usize) -> usize {
+        let mut work = 0;
+        loop {
+            let Some(stream) = self.hub.get(pass.stream) else {
+                return work;
+            };
+            pass.note_roster(stream.roster());
+            // Serving somebody may end it: the list is looked at anew each time.
+            let players = stream.players();
+            if pass.visited >= players.len() {
+                break;
+            }
+            if work >= budget {
+                self.fanout.put_back(*pass);
+                return work;
+            }
+            let peer = players[pass.start.wrapping_add(pass.visited) % players.len()];
+            pass.visited += 1;
+            let (cost, cursor) = match peer {
+                PeerId::Rtmp {
+                    conn,
+                    message_stream,
+                } => self.serve_rtmp(conn, message_stream, pass),
+                PeerId::Webrtc(session) => self.serve_webrtc(now, session, pass),
+            };
+            work += cost;
+            pass.slowest = pass.slowest.min(cursor);
+        }
+        if let Some(stream) = self.hub.get_mut(pass.stream) {
+            // A player that came during the pass stands at the cached key frame, which stays.
+            stream.ring.trim(pass.slowest.min(stream.ring.head()));
+        }
+        self.fanout.finish(*pass);
+        work
+    }
+
+    fn serve_rtmp(
+        &mut self,
+        conn: crate::ids::ConnId,
+        message_stream: u32,
+        pass: &Pass,
+    ) -> (usize, u64) {
+        let chunk_size = self.config.rtmp.chunk_size;
+        let (Some(stream), Some(connection)) =
+            (self.hub.get(pass.stream), self.connections.get_mut(&conn))
+        else {
+            return (1, u64::MAX);
+        };
+        let Connection::Rtmp(rtmp) = connection else {
+            return (1, u64::MAX);
+        };
+        let Some(playing) = rtmp
+            .playing
+            .iter_mut()
+            .find(|p| p.message_stream == message_stream)
+        else {
+            return (1, u64::MAX);
+        };
+        let idle = rtmp.session.transmit().is_empty();
+        let before = playing.player.messages;
+        playing
+            .player
+            .serve(stream, &mut rtmp.session, HIGH_WATER_BYTES, chunk_size);
+        let cursor = playing.player.cursor(stream);
+        let sent = playing.player.messages - before;
+        if !rtmp.session.transmit().is_empty() && (idle || sent > 0) {
+            self.outputs.push_back(Output::Transmit(conn));
+        }
+        (1 + sent as usize, cursor)
+    }
+
+    fn serve_webrtc(&mut self, now: Instant, session: SessionId, pass: &Pass) -> (usize, u64) {
+        let (Some(stream), Some(peer)) =
+            (self.hub.get(pass.stream), self.sessions.get_mut(&session))
+        else {
+            return (1, u64::MAX);
+        };
+        let PeerRole::Viewer(viewer) = &mut peer.role else {
+            return (1, u64::MAX);
+        };
+        let served = match pass.kind {
+            TrackKind::Audio => viewer.serve_audio(now, stream, &mut peer.session),
+            TrackKind::Video => viewer.serve_video(now, stream, &mut peer.session),
+        };
+        let cursor = viewer.cursor(stream);
+        if let Some(again) = served.again {
+            peer.pace_at = Some(again);
+            self.deadlines.arm(Owner::Session(session), Some(again));
+        }
+        if served.packets > 0 {
+            self.flush_session(now, session);
+        }
+        (1 + served.packets, cursor)
+    }
+}
+
+/// Work of one slice, in RTP packets or RTMP messages: about a millisecond, so that an IDR
+/// for a thousand viewers lets everything else through some sixty times.
+const SLICE_WORK: usize = 512;

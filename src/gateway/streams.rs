@@ -1,0 +1,215 @@
+//! What joins publishers, streams and players.
+
+use std::time::Instant;
+
+use super::{Connection, Gateway, Owner};
+use crate::hub::Stream;
+use crate::ids::{PeerId, StreamId};
+use crate::media::{Frame, TrackKind};
+use crate::transcode::Completed;
+
+/// How a publisher left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// It said so: RTMP players are told at once.
+    Clean,
+    /// It vanished, or another one took over: players wait for a while.
+    Lost,
+}
+
+impl Gateway {
+    /// `peer` does not publish `id` any more.
+    pub(super) fn publisher_left(
+        &mut self,
+        now: Instant,
+        id: StreamId,
+        peer: PeerId,
+        leave: Leave,
+    ) {
+        if !self.hub.unpublish(id, peer, now) {
+            return;
+        }
+        let Some(stream) = self.hub.get(id) else {
+            return;
+        };
+        log::info!(
+            "{}: no publisher now ({}), {} players",
+            stream.key,
+            match leave {
+                Leave::Clean => "ended",
+                Leave::Lost => "lost",
+            },
+            stream.players().len()
+        );
+        if leave == Leave::Clean {
+            for player in stream.players().to_vec() {
+                self.tell_rtmp_player(now, player, super::rtmp::News::Unpublished);
+            }
+        }
+        self.review_transcoding(now, id);
+        self.reap_stream(now, id);
+    }
+
+    /// A publisher has come to `id`: players that waited are told.
+    pub(super) fn publisher_came(&mut self, now: Instant, id: StreamId) {
+        self.deadlines.disarm(Owner::Stream(id));
+        // Its sound has nothing to do with that of the one before.
+        self.transcoding.close(id, &mut self.outputs);
+        let Some(stream) = self.hub.get(id) else {
+            return;
+        };
+        for player in stream.players().to_vec() {
+            self.tell_rtmp_player(now, player, super::rtmp::News::Published);
+        }
+        self.review_transcoding(now, id);
+    }
+
+    /// Ends whoever was displaced as a publisher.
+    pub(super) fn displace(&mut self, now: Instant, peer: PeerId) {
+        self.stats.error("publisher_displaced");
+        match peer {
+            PeerId::Rtmp {
+                conn,
+                message_stream,
+            } => {
+                self.with_connection(conn, |gateway, connection| match connection {
+                    Connection::Rtmp(rtmp) => gateway.rtmp_displaced(now, rtmp, message_stream),
+                    _ => super::Fate::Live,
+                });
+            }
+            PeerId::Webrtc(session) => {
+                self.end_session(now, session, "another publisher took over")
+            }
+        }
+    }
+
+    /// Adds a player to a stream and starts what it needs.
+    pub(super) fn player_came(&mut self, now: Instant, id: StreamId, peer: PeerId) {
+        if let Some(stream) = self.hub.get_mut(id) {
+            stream.add_player(peer);
+        }
+        self.review_transcoding(now, id);
+    }
+
+    /// Removes a player from a stream and stops what only it needed.
+    pub(super) fn player_left(&mut self, now: Instant, id: StreamId, peer: PeerId) {
+        let Some(stream) = self.hub.get_mut(id) else {
+            return;
+        };
+        if stream.remove_player(peer) {
+            self.review_transcoding(now, id);
+            self.reap_stream(now, id);
+        }
+    }
+
+    /// Marks a stream's players for serving.
+    pub(super) fn news(&mut self, id: StreamId, kind: TrackKind) {
+        if self
+            .hub
+            .get(id)
+            .is_some_and(|stream| !stream.players().is_empty())
+        {
+            self.fanout.mark(id, kind);
+        }
+    }
+
+    /// A publisher's sound came: players of its codec and the transcoder get it.
+    pub(super) fn sound_published(&mut self, now: Instant, id: StreamId, frame: &Frame) {
+        self.news(id, TrackKind::Audio);
+        let Some(stream) = self.hub.get_mut(id) else {
+            return;
+        };
+        let target = stream.transcode_target();
+        let pipeline = self.transcoding.of_stream(id);
+        if let Some(target) = target
+            && !pipeline.is_some_and(|pipeline| pipeline.makes(target))
+        {
+            let again = self.transcoding.review(now, id, stream, &mut self.outputs);
+            self.deadlines.arm(Owner::Transcode(id), again);
+        }
+        if !self
+            .transcoding
+            .feed(now, id, stream, frame, &mut self.outputs)
+        {
+            self.stats.transcode_dropped_frames += 1;
+        }
+    }
+
+    /// Starts, goes on with or stops a stream's transcoding.
+    pub(super) fn review_transcoding(&mut self, now: Instant, id: StreamId) {
+        match self.hub.get_mut(id) {
+            Some(stream) => {
+                let again = self.transcoding.review(now, id, stream, &mut self.outputs);
+                self.deadlines.arm(Owner::Transcode(id), again);
+            }
+            None => {
+                self.transcoding.close(id, &mut self.outputs);
+                self.deadlines.disarm(Owner::Transcode(id));
+            }
+        }
+    }
+
+    /// Sound came back from a worker.
+    pub(super) fn transcoded(&mut self, now: Instant, completed: Completed) {
+        self.stats.transcode_errors += u64::from(completed.errors);
+        self.stats.transcode_concealed_frames += u64::from(completed.concealed);
+        self.stats.transcode_busy_us += completed.busy.as_micros() as u64;
+        self.stats.transcode_frames += completed.frames.len() as u64;
+        // A stream may have ended meanwhile.
+        let Some((id, target)) = self.transcoding.completed(completed.pipeline) else {
+            return;
+        };
+        let Some(stream) = self.hub.get_mut(id) else {
+            return;
+        };
+        if let Some(error) = &completed.error
+            && self
+                .transcoding
+                .failed(now, completed.pipeline, &mut self.outputs)
+        {
+            log::warn!(
+                "{}: transcoding to {target} failed, beginning anew: {error}",
+                stream.key
+            );
+        }
+        if let Some(config) = completed.config {
+            stream.configure_transcoded(config);
+        }
+        let came = !completed.frames.is_empty();
+        for frame in completed.frames {
+            stream.publish_transcoded(frame, now);
+        }
+        if came {
+            self.news(id, TrackKind::Audio);
+        }
+    }
+
+    /// Lets a stream go that nobody needs any more, and tells the players left on it.
+    pub(super) fn reap_stream(&mut self, now: Instant, id: StreamId) {
+        let Some(ended) = self.hub.reap(id, now) else {
+            self.deadlines.arm(Owner::Stream(id), self.hub.reap_at(id));
+            return;
+        };
+        self.deadlines.disarm(Owner::Stream(id));
+        self.review_transcoding(now, id);
+        self.end_players(now, &ended);
+    }
+
+    fn end_players(&mut self, now: Instant, ended: &Stream) {
+        if !ended.players().is_empty() {
+            log::info!(
+                "{}: ended with {} players",
+                ended.key,
+                ended.players().len()
+            );
+        }
+        for player in ended.players() {
+            match player {
+                PeerId::Rtmp { .. } => {
+                    self.tell_rtmp_player(now, *player, super::rtmp::News::Ended);
+                }
+                PeerId::Webrtc(session) => self.end_session(now, *session, "the stream ended"),
+            }
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Whole stories in memory: the gateway with RTMP clients and browsers under a virtual clock,
+//! one module for each promise. One binary, because linking costs more than running.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod audio_bridge;
+mod late_player;
+mod lifecycle;
+mod lossy_network;
+mod network_paths;
+mod observability;
+mod pictures_change;
+mod publisher_restart;
+mod rtmp_play;
+mod slow_player;
+mod takeover;
+mod whep_session;
+mod whip_session;
