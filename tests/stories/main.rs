@@ -8,6 +8,7 @@ mod audio_bridge;
 mod late_player;
 mod lifecycle;
 mod lossy_network;
+mod mini_program;
 mod network_paths;
 mod observability;
 mod pictures_change;

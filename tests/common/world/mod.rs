@@ -7,11 +7,15 @@
 //! | module | what it adds |
 //! | --- | --- |
 //! | `browsers` | WHIP and WHEP peers and their network |
+//! | `phones` | mini-programs |
 //! | `sources` | what publishers send, and when |
 //! | `time` | the virtual clock and everything on its way |
 
 mod browsers;
+mod phones;
 mod sources;
+#[path = "../../../tools/rtmp-flood/tags/mod.rs"]
+pub mod tags;
 mod time;
 
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -72,6 +76,7 @@ pub struct World {
     /// Connections without a peer of ours: what the gateway sent, and whether it closed.
     raw: BTreeMap<ConnId, Raw>,
     browsers: Vec<BrowserPeer>,
+    legs: Vec<phones::Leg>,
     workers: Vec<Worker>,
     on_way: BinaryHeap<std::cmp::Reverse<OnWay>>,
     sequence: u64,
@@ -164,6 +169,7 @@ impl World {
             rtmp: BTreeMap::new(),
             raw: BTreeMap::new(),
             browsers: Vec::new(),
+            legs: Vec::new(),
             workers: vec![Worker::new(), Worker::new()],
             on_way: BinaryHeap::new(),
             sequence: 0,

@@ -32,6 +32,10 @@ pub(super) enum What {
     PeerClosed {
         conn: ConnId,
     },
+    /// The gateway closed a mini-program's connection.
+    PhoneClosed {
+        leg: usize,
+    },
     /// A slow reader takes what its rate allows.
     PeerReads {
         conn: ConnId,
@@ -95,7 +99,7 @@ impl World {
         });
         browsers
             .chain(sources)
-            .chain([on_way, self.gateway.next_timeout()])
+            .chain([on_way, self.gateway.next_timeout(), self.next_leg_timeout()])
             .flatten()
             .min()
             .unwrap_or(self.now + Duration::from_secs(3_600))
@@ -133,6 +137,7 @@ impl World {
                 self.pump_rtmp(conn);
             }
         }
+        self.run_legs();
     }
 
     fn arrive(&mut self, what: What) {
@@ -152,6 +157,7 @@ impl World {
                     self.input(Input::Disconnected { conn, error: None });
                 }
             }
+            What::PhoneClosed { leg } => self.leg_closed(leg),
             What::PeerReads { conn } => {
                 self.rtmp_mut(conn).is_draining = false;
                 self.drain_socket(conn);
@@ -194,6 +200,8 @@ impl World {
             self.pump_rtmp(conn);
         } else if let Some(browser) = self.browser_of_tcp(conn) {
             self.frames_arrived(browser, conn, bytes);
+        } else if let Some(leg) = self.leg_of(conn) {
+            self.leg_arrived(leg, bytes);
         } else {
             self.raw_mut(conn).received.extend_from_slice(bytes);
         }
@@ -241,6 +249,9 @@ impl World {
         }
         self.gateway
             .handle_input(self.now, Input::Disconnected { conn, error: None });
+        if let Some(leg) = self.leg_of(conn) {
+            self.send(TCP_DELAY, What::PhoneClosed { leg });
+        }
     }
 
     /// Takes from the gateway's queue what the connection has room for.
@@ -263,7 +274,10 @@ impl World {
         if is_slow {
             self.rtmp_mut(conn).socket.extend(bytes);
             self.drain_socket(conn);
-        } else if self.rtmp.contains_key(&conn) || self.browser_of_tcp(conn).is_some() {
+        } else if self.rtmp.contains_key(&conn)
+            || self.browser_of_tcp(conn).is_some()
+            || self.leg_of(conn).is_some()
+        {
             self.send(TCP_DELAY, What::TcpToPeer { conn, bytes });
         } else {
             // HTTP and raw peers read at once; the others after the way.
