@@ -10,7 +10,7 @@ use std::time::Duration;
 /// What a process used so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// User and system time of all threads, also of those that ended.
+    /// User and system time of its threads.
     pub cpu: Duration,
     /// Resident memory, bytes.
     pub rss_bytes: u64,
@@ -25,7 +25,13 @@ impl Usage {
         let directory = pid.map_or("/proc/self".to_owned(), |pid| format!("/proc/{pid}"));
         let stat = std::fs::read_to_string(format!("{directory}/stat"))?;
         let statm = std::fs::read_to_string(format!("{directory}/statm"))?;
-        Self::parse(&stat, &statm).ok_or_else(|| io::ErrorKind::InvalidData.into())
+        let usage = Self::parse(&stat, &statm);
+        let mut usage = usage.ok_or(io::Error::from(io::ErrorKind::InvalidData))?;
+        // Finer than ticks, but without threads that have ended.
+        if let Some(cpu) = scheduled(&directory) {
+            usage.cpu = cpu;
+        }
+        Ok(usage)
     }
 
     fn parse(stat: &str, statm: &str) -> Option<Self> {
@@ -40,6 +46,18 @@ impl Usage {
             rss_bytes: pages * PAGE_BYTES,
         })
     }
+}
+
+/// CPU time of the threads that a process has now, exact to the nanosecond, where the kernel
+/// counts it (`CONFIG_SCHED_INFO`).
+fn scheduled(directory: &str) -> Option<Duration> {
+    let threads = std::fs::read_dir(format!("{directory}/task")).ok()?;
+    let mut sum = Duration::ZERO;
+    for thread in threads {
+        let text = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        sum += Duration::from_nanos(text.split_whitespace().next()?.parse().ok()?);
+    }
+    Some(sum)
 }
 
 /// `USER_HZ` of Linux, the same on every machine that people run servers on.

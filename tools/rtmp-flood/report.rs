@@ -1,6 +1,9 @@
 //! [`Report`]: what a run says at its end, and whether it was clean.
+//!
+//! `text` is the same for people.
 
-use std::fmt;
+mod text;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -25,8 +28,8 @@ pub struct Report {
     pub server: Option<ServerReport>,
     /// Datagrams lost on purpose.
     pub datagrams_lost: u64,
-    /// Bit rate of the pictures sent and how many in a second.
-    pub clip: Option<(u64, f64)>,
+    /// Bit rate of the pictures sent and how many in a second, for each clip.
+    pub sources: Vec<(u64, f64)>,
 }
 
 /// One group in numbers.
@@ -143,7 +146,9 @@ impl Report {
             "complaints": complaints,
             "window_s": seconds,
             "groups": groups,
-            "source": self.clip.map(|(bps, fps)| json!({ "video_bps": bps, "fps": fps })),
+            "sources": (self.sources.iter())
+                .map(|(bps, fps)| json!({ "video_bps": bps, "fps": fps }))
+                .collect::<Vec<_>>(),
             "datagrams_lost": self.datagrams_lost,
             "flood": { "cpu_percent": self.own_cpu * 100.0, "rss_bytes": self.own_rss_bytes },
             "server": self.server.map(|server| json!({
@@ -177,10 +182,11 @@ impl GroupReport {
             "setup_ms": times(&tally.setup),
             "first_key_ms": times(&tally.first_key),
             "first_key_after_play_ms": times(&tally.first_key_after),
+            "first_key_after_publish_ms": times(&tally.first_key_waiting),
             "live_ms": times(&tally.live),
             "latency_ms": times(&tally.latency),
             "pictures": self.flow.pictures,
-            "pictures_expected": self.flow.pictures + tally.faults.lost,
+            "pictures_expected": self.flow.expected(),
             "sounds": self.flow.sounds,
             "packets": self.flow.packets,
             "bytes": self.flow.bytes,
@@ -201,110 +207,6 @@ fn times(histogram: &Histogram) -> Value {
         "p99": ms(histogram.quantile(0.99)),
         "max": ms(histogram.max()),
     })
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.window.as_secs_f64();
-        writeln!(f, "\nmeasured {seconds:.1} s")?;
-        for group in &self.groups {
-            group.write(f, seconds)?;
-        }
-        let up: u64 = self.groups.iter().map(|group| group.tally.up).sum();
-        if let Some(server) = &self.server {
-            let rss = server.rss_bytes as f64;
-            let each = (rss - server.rss_idle_bytes as f64) / up.max(1) as f64;
-            writeln!(
-                f,
-                "server   CPU {:.1} % of a core, {:.4} % for each of {up} clients; \
-                 {:.1} MB, {:.1} KB for each",
-                server.cpu * 100.0,
-                server.cpu * 100.0 / up.max(1) as f64,
-                rss / 1e6,
-                each / 1e3
-            )?;
-        }
-        write!(
-            f,
-            "flood    CPU {:.1} % of a core; {:.1} MB",
-            self.own_cpu * 100.0,
-            self.own_rss_bytes as f64 / 1e6
-        )?;
-        if let Some((bps, fps)) = self.clip {
-            write!(
-                f,
-                "; sent pictures of {:.2} Mbit/s, {fps:.1} fps",
-                bps as f64 / 1e6
-            )?;
-        }
-        if self.datagrams_lost > 0 {
-            write!(f, "; {} datagrams lost on purpose", self.datagrams_lost)?;
-        }
-        writeln!(f)
-    }
-}
-
-impl GroupReport {
-    fn write(&self, f: &mut fmt::Formatter<'_>, seconds: f64) -> fmt::Result {
-        let tally = &self.tally;
-        write!(
-            f,
-            "{:<8} {}: {} started, {} connected, {} up",
-            self.role.name(),
-            self.url,
-            tally.started,
-            tally.connected,
-            tally.up
-        )?;
-        for (verb, counts) in [("failed", &tally.failed), ("dropped", &tally.dropped)] {
-            for (reason, count) in counts {
-                write!(f, ", {count} {verb} ({reason})")?;
-            }
-        }
-        writeln!(f)?;
-        let per_second = |count: u64| count as f64 / seconds;
-        writeln!(
-            f,
-            "         {:.1} Mbit/s, {:.0} packets/s, {:.0} pictures/s, {:.0} sounds/s",
-            per_second(self.flow.bytes) * 8e-6,
-            per_second(self.flow.packets),
-            per_second(self.flow.pictures),
-            per_second(self.flow.sounds)
-        )?;
-        let lines = [
-            ("set-up", &tally.setup),
-            ("first key frame", &tally.first_key),
-            ("  after play", &tally.first_key_after),
-            ("live", &tally.live),
-            ("latency", &tally.latency),
-        ];
-        for (name, histogram) in lines {
-            if let (Some(p50), Some(p95), Some(p99), Some(max)) = (
-                histogram.quantile(0.5),
-                histogram.quantile(0.95),
-                histogram.quantile(0.99),
-                histogram.max(),
-            ) {
-                writeln!(
-                    f,
-                    "         {name:<16} p50 {:>8}  p95 {:>8}  p99 {:>8}  max {:>8} ms",
-                    millis(p50),
-                    millis(p95),
-                    millis(p99),
-                    millis(max)
-                )?;
-            }
-        }
-        let faults: Vec<String> = (tally.faults.named().into_iter())
-            .filter(|(_, count)| *count > 0)
-            .map(|(name, count)| format!("{name} {count}"))
-            .collect();
-        match &faults[..] {
-            [] if !self.role.sends() => writeln!(f, "         in order"),
-            [] => Ok(()),
-            faults => writeln!(f, "         {}", faults.join(", ")),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -338,7 +240,7 @@ mod tests {
                 rss_idle_bytes: 1_000,
             }),
             datagrams_lost: 0,
-            clip: None,
+            sources: Vec::new(),
         }
     }
 

@@ -201,7 +201,9 @@ impl RtmpPeer {
             self.client.send_shared(&header);
         }
         let publisher = scope.random.next() as u32;
-        self.sender = Some(Sender::new(publisher, clip.duration, scope.now));
+        let sender = Sender::new(publisher, clip.duration, scope.now);
+        scope.published.insert(sender.publisher(), scope.now);
+        self.sender = Some(sender);
     }
 
     fn flush(&mut self, scope: &mut Scope<'_>) -> Result<(), String> {
@@ -253,6 +255,11 @@ fn watch_media(media: &Media<'_>, watch: &mut Watch, scope: &mut Scope<'_>) {
     match packet_type {
         0 => watch.headers(),
         1 if media.head.len() > header_bytes => {
+            let stamp = media.tail.stamp();
+            let published = match watch.has_key() {
+                true => None,
+                false => scope.published(stamp),
+            };
             let picture = Picture {
                 at: scope.now,
                 at_us: scope.clock.us(scope.now),
@@ -260,7 +267,8 @@ fn watch_media(media: &Media<'_>, watch: &mut Watch, scope: &mut Scope<'_>) {
                 timestamp,
                 // One slice, or a little too much: only less is a fault.
                 slice_bytes: media.bytes.saturating_sub(header_bytes as u32 + 4),
-                stamp: media.tail.stamp(),
+                stamp,
+                published,
             };
             watch.picture(picture, scope.measured_from_us, scope.tally);
         }

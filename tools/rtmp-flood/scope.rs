@@ -1,10 +1,12 @@
 //! [`Scope`]: what a client is lent while something happens to it.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
 use crate::clip::Clip;
 use crate::clock::{Clock, Random};
 use crate::link::Link;
+use crate::stamp::Stamp;
 use crate::tally::Tally;
 
 /// What belongs to all clients, and the counters of the client's group.
@@ -17,6 +19,8 @@ pub struct Scope<'a> {
     pub measured_from_us: u64,
     /// What is published.
     pub clip: Option<&'a Clip>,
+    /// When the server let each publisher of this run in.
+    pub published: &'a mut HashMap<u32, Instant>,
     /// Counters of the client's group.
     pub tally: &'a mut Tally,
     /// For all that is random.
@@ -27,6 +31,13 @@ pub struct Scope<'a> {
     pub link: &'a mut Link,
     /// Names the client to `link`.
     pub token: mio::Token,
+}
+
+impl Scope<'_> {
+    /// When the publisher of a picture was let in, if it is one of this run.
+    pub fn published(&self, stamp: Option<Stamp>) -> Option<Instant> {
+        self.published.get(&stamp?.publisher).copied()
+    }
 }
 
 /// Buffers that all clients share, one after the other.

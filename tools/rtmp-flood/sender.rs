@@ -41,6 +41,11 @@ impl Sender {
         }
     }
 
+    /// What its stamps say.
+    pub fn publisher(&self) -> u32 {
+        self.publisher
+    }
+
     /// When the next thing is due.
     pub fn due(&self, clip: &[Due]) -> Instant {
         self.turn + clip[self.index].at

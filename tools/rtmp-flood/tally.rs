@@ -26,6 +26,9 @@ pub struct Tally {
     pub first_key: Histogram,
     /// From the play command, or from DTLS being up, to the first key frame.
     pub first_key_after: Histogram,
+    /// From the publisher being let in to the first key frame, of players that were there
+    /// before it.
+    pub first_key_waiting: Histogram,
     /// From the beginning to where pictures come as they are sent.
     pub live: Histogram,
     /// From a picture being sent to its last byte being read.
@@ -47,6 +50,8 @@ pub struct Flow {
     pub packets: u64,
     /// Pictures.
     pub pictures: u64,
+    /// Pictures that should have come and did not.
+    pub missing: u64,
     /// Pieces of sound.
     pub sounds: u64,
 }
@@ -58,8 +63,14 @@ impl Flow {
             bytes: self.bytes - before.bytes,
             packets: self.packets - before.packets,
             pictures: self.pictures - before.pictures,
+            missing: self.missing - before.missing,
             sounds: self.sounds - before.sounds,
         }
+    }
+
+    /// Pictures that were to come: what came and what is missing.
+    pub fn expected(&self) -> u64 {
+        self.pictures + self.missing
     }
 }
 
@@ -85,6 +96,8 @@ pub struct Faults {
     pub bad_start: u64,
     /// Clients that got no picture at all, though they were up for two seconds.
     pub no_picture: u64,
+    /// Clients whose pictures stopped coming.
+    pub stalled: u64,
     /// Pictures without a stamp: from another publisher, not judged.
     pub unstamped: u64,
     /// Places where sound is missing.
@@ -97,7 +110,7 @@ pub struct Faults {
 
 impl Faults {
     /// Each with its name.
-    pub fn named(&self) -> [(&'static str, u64); 13] {
+    pub fn named(&self) -> [(&'static str, u64); 14] {
         [
             ("lost", self.lost),
             ("skips", self.skips),
@@ -108,6 +121,7 @@ impl Faults {
             ("short", self.short),
             ("bad_start", self.bad_start),
             ("no_picture", self.no_picture),
+            ("stalled", self.stalled),
             ("unstamped", self.unstamped),
             ("sound_gaps", self.sound_gaps),
             ("rtp_lost", self.rtp_lost),
@@ -117,7 +131,7 @@ impl Faults {
 
     /// What is wrong on any link, whatever it loses.
     pub fn of_order(&self) -> u64 {
-        self.disorder + self.timestamps + self.no_picture + self.unsent
+        self.disorder + self.timestamps + self.no_picture + self.stalled + self.unsent
     }
 
     /// What is wrong unless datagrams are lost.

@@ -15,10 +15,17 @@ pub struct Watch {
     has_headers: bool,
     has_picture: bool,
     has_key: bool,
-    /// The last stamped picture, and when it came in µs since 1970.
-    last: Option<(Stamp, u64)>,
-    /// Pictures in a row that came as far apart as they were sent.
+    /// The last stamped picture.
+    last: Option<Stamp>,
+    /// When the last picture came.
+    last_at: Option<Instant>,
+    /// The time between the sending of the last two.
+    interval: Option<Duration>,
+    /// The least that a picture was late since the client began to catch up, µs.
+    least_late_us: u64,
+    /// Pictures in a row that did not come much less late than that, and when the first did.
     on_time: u8,
+    on_time_since: Option<Instant>,
     /// Whether a key frame was asked for.
     has_asked: bool,
     video_time: Option<u64>,
@@ -40,6 +47,9 @@ pub struct Picture {
     pub slice_bytes: u32,
     /// What the publisher wrote.
     pub stamp: Option<Stamp>,
+    /// When the server let that publisher in, if that is known; only the first key frame's
+    /// matters.
+    pub published: Option<Instant>,
 }
 
 impl Watch {
@@ -112,11 +122,16 @@ impl Watch {
             };
             tally.first_key.record(since(self.began));
             tally.first_key_after.record(since(self.asked));
+            // Who was there before the publisher.
+            if picture.published > self.asked {
+                tally.first_key_waiting.record(since(picture.published));
+            }
         }
         if self.video_time.is_some_and(|last| picture.timestamp < last) {
             tally.faults.timestamps += 1;
         }
         self.video_time = Some(picture.timestamp);
+        self.last_at = Some(picture.at);
         let Some(stamp) = picture.stamp else {
             tally.faults.unstamped += 1;
             return;
@@ -125,23 +140,29 @@ impl Watch {
             tally.faults.short += 1;
         }
         let was_live = self.is_live();
+        let late_us = picture.at_us.saturating_sub(stamp.sent_us);
         match self.last {
-            Some((last, last_us)) if last.publisher == stamp.publisher => {
+            Some(last) if last.publisher == stamp.publisher => {
                 let is_replay = picture.key && self.has_asked && stamp.number <= last.number;
                 if is_replay {
                     // What a publisher cannot send again, the server does.
-                    self.on_time = 0;
+                    self.catch_up(late_us);
                 } else if stamp.number <= last.number {
                     tally.faults.disorder += 1;
                 } else {
                     let sent_step = stamp.sent_us.saturating_sub(last.sent_us);
-                    let step = picture.at_us.saturating_sub(last_us);
-                    // Still catching up if much closer together than they were sent.
-                    let is_on_time = step * 4 >= sent_step * 3;
                     if !was_live {
+                        // While it catches up, each comes less late than the one before.
+                        let is_on_time = late_us + sent_step / 4 >= self.least_late_us;
                         self.on_time = if is_on_time { self.on_time + 1 } else { 0 };
+                        if self.on_time == 1 {
+                            self.on_time_since = Some(picture.at);
+                        }
+                        self.least_late_us = self.least_late_us.min(late_us);
                     }
                     let missing = stamp.number - last.number - 1;
+                    let steps = u32::try_from(missing + 1).unwrap_or(u32::MAX);
+                    self.interval = Some(Duration::from_micros(sent_step) / steps);
                     match (missing, was_live, picture.key) {
                         (0, ..) => {}
                         // A new picture to begin with came while it caught up.
@@ -151,26 +172,31 @@ impl Watch {
                     }
                     if was_live || !picture.key {
                         tally.faults.lost += missing;
+                        tally.flow.missing += missing;
                     }
                 }
             }
             // The first picture, or the publisher's place was taken.
-            _ => self.on_time = 0,
+            _ => self.catch_up(late_us),
         }
         self.has_asked &= !picture.key;
-        self.last = Some((stamp, picture.at_us));
+        self.last = Some(stamp);
         if self.is_live() {
             if !was_live && let Some(began) = self.began.take() {
-                tally
-                    .live
-                    .record(picture.at.saturating_duration_since(began));
+                let live = self.on_time_since.unwrap_or(picture.at);
+                tally.live.record(live.saturating_duration_since(began));
             }
-            let late = picture.at_us.saturating_sub(stamp.sent_us);
-            tally.latency_now.record_us(late);
+            tally.latency_now.record_us(late_us);
             if stamp.sent_us >= measured_from_us {
-                tally.latency.record_us(late);
+                tally.latency.record_us(late_us);
             }
         }
+    }
+
+    /// What comes next may be from a cache, up to where it is not late any more.
+    fn catch_up(&mut self, late_us: u64) {
+        self.on_time = 0;
+        self.least_late_us = late_us;
     }
 
     /// A piece of sound came, with its time in units of `rate_hz`.
@@ -194,12 +220,31 @@ impl Watch {
         }
     }
 
-    /// At the end of the measurement or when it leaves, a player must have got a picture.
-    pub fn judge(&mut self, now: Instant, tally: &mut Tally) {
-        let waited = self.ready.map(|ready| now.saturating_duration_since(ready));
-        if !self.has_picture && waited.is_some_and(|waited| waited > PATIENCE) {
-            tally.faults.no_picture += 1;
+    /// At the end of the measurement, which began at `from`, or when it leaves, a player must
+    /// have got a picture, and lately. `per_second` is the rate of a player without any.
+    pub fn judge(&mut self, now: Instant, from: Instant, per_second: f64, tally: &mut Tally) {
+        let Some(ready) = self.ready else {
+            return;
+        };
+        let since = self.last_at.unwrap_or(ready).max(ready);
+        let waited = now.saturating_duration_since(since);
+        let patience = match self.has_picture {
+            true => STALL,
+            false => PATIENCE,
+        };
+        if waited <= patience {
+            return;
         }
+        match self.has_picture {
+            true => tally.faults.stalled += 1,
+            false => tally.faults.no_picture += 1,
+        }
+        let per_second = match self.interval {
+            Some(interval) => 1.0 / interval.as_secs_f64().max(0.001),
+            None => per_second,
+        };
+        let measured = now.saturating_duration_since(since.max(from));
+        tally.flow.missing += (measured.as_secs_f64() * per_second) as u64;
     }
 }
 
@@ -207,11 +252,16 @@ impl Watch {
 /// rounding comes on top.
 const SOUND_GAP_MS: u64 = 35;
 
-/// So many pictures in a row on time make a client live: one alone may be by chance.
-const LIVE_AFTER: u8 = 2;
+/// So many pictures in a row on time make a client live: fewer may be by chance, when a busy
+/// machine holds up what catches up.
+const LIVE_AFTER: u8 = 5;
 
 /// A client that is up for longer must have got a picture.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Pictures that do not come for longer have stopped: longer than most wait for the next
+/// key frame.
+const STALL: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {
@@ -219,6 +269,7 @@ mod tests {
     use crate::tally::Faults;
 
     struct Scene {
+        published: Option<Instant>,
         watch: Watch,
         tally: Tally,
         now: Instant,
@@ -227,6 +278,7 @@ mod tests {
     impl Scene {
         fn new() -> Self {
             let mut scene = Self {
+                published: None,
                 watch: Watch::default(),
                 tally: Tally::default(),
                 now: Instant::now(),
@@ -265,6 +317,7 @@ mod tests {
                     sent_us,
                     slice_bytes: 100,
                 }),
+                published: self.published,
             };
             self.watch.picture(picture, 0, &mut self.tally);
         }
@@ -276,8 +329,8 @@ mod tests {
         (0..10).for_each(|number| scene.see(number, number == 0));
         assert_eq!(scene.tally.faults, Faults::default());
         let tally = &scene.tally;
-        // Live with the second picture after the first.
-        assert_eq!(tally.latency.count(), 8);
+        // Live with the fifth picture after the first.
+        assert_eq!(tally.latency.count(), 5);
         assert_eq!(tally.latency.max(), Some(Duration::from_micros(250)));
         assert_eq!(tally.setup.max(), Some(Duration::from_millis(3)));
         assert_eq!(tally.first_key.max(), Some(Duration::from_millis(5)));
@@ -285,9 +338,23 @@ mod tests {
     }
 
     #[test]
+    fn who_was_there_before_the_publisher_has_its_wait_measured_from_then() {
+        for (published_ms, counted) in [(2, 1), (0, 0)] {
+            let mut scene = Scene::new();
+            scene.watch.ask(scene.now + Duration::from_millis(1));
+            scene.published = Some(scene.now + Duration::from_millis(published_ms));
+            (0..2).for_each(|number| scene.see(number, number == 0));
+            let waiting = &scene.tally.first_key_waiting;
+            assert_eq!(waiting.count(), counted);
+            let expected = (counted > 0).then_some(Duration::from_millis(3));
+            assert_eq!(waiting.max(), expected);
+        }
+    }
+
+    #[test]
     fn a_jump_to_a_key_frame_is_a_skip_and_any_other_a_break() {
         let mut scene = Scene::new();
-        for number in [0, 1, 2, 6, 7, 9] {
+        for number in (0..9).chain([12, 13, 15]) {
             scene.see(number, number % 6 == 0);
         }
         let expected = Faults {
@@ -341,7 +408,7 @@ mod tests {
             (scene.tally.latency.count(), scene.watch.is_live()),
             (0, false)
         );
-        (16..20).for_each(|number| scene.see(number, false));
+        (16..23).for_each(|number| scene.see(number, false));
         let expected = Faults {
             cut_starts: 1,
             ..Faults::default()
@@ -351,10 +418,25 @@ mod tests {
     }
 
     #[test]
+    fn pictures_that_come_in_bursts_are_late_by_what_they_waited() {
+        let mut scene = Scene::new();
+        // Each eighth brings those before it along.
+        for number in 0..32 {
+            scene.late(number, number == 0, (7 - number % 8) * 40_000);
+        }
+        // Live with the fifth picture of the second burst.
+        assert_eq!(scene.tally.latency.count(), 20);
+        assert_eq!(
+            scene.tally.latency.max(),
+            Some(Duration::from_millis(7 * 40))
+        );
+    }
+
+    #[test]
     fn a_delay_that_does_not_shrink_is_late_from_the_beginning() {
         let mut scene = Scene::new();
         (0..10).for_each(|number| scene.late(number, number == 0, 5_000_000));
-        assert_eq!(scene.tally.latency.count(), 8);
+        assert_eq!(scene.tally.latency.count(), 5);
         assert_eq!(scene.tally.latency.max(), Some(Duration::from_secs(5)));
     }
 
@@ -362,7 +444,7 @@ mod tests {
     fn an_older_key_frame_is_in_order_only_if_one_was_asked_for() {
         for asked in [true, false] {
             let mut scene = Scene::new();
-            (0..5).for_each(|number| scene.see(number, number == 0));
+            (0..8).for_each(|number| scene.see(number, number == 0));
             if asked {
                 scene.watch.ask_key();
             }
@@ -389,6 +471,7 @@ mod tests {
             timestamp: 0,
             slice_bytes: 100,
             stamp: Some(stamp),
+            published: None,
         };
         scene.watch.picture(picture, 0, &mut scene.tally);
         assert_eq!(scene.tally.faults.short, 1);
@@ -409,16 +492,29 @@ mod tests {
     #[test]
     fn who_got_no_picture_in_time_is_counted() {
         let mut scene = Scene::new();
-        let now = scene.now;
-        scene
-            .watch
-            .judge(now + Duration::from_secs(1), &mut scene.tally);
-        assert_eq!((scene.tally.faults.no_picture, scene.tally.up), (0, 1));
-        scene
-            .watch
-            .judge(now + Duration::from_secs(3), &mut scene.tally);
-        scene.watch.end(&mut scene.tally);
-        scene.watch.end(&mut scene.tally);
-        assert_eq!((scene.tally.faults.no_picture, scene.tally.up), (1, 0));
+        let after = |seconds| scene.now + Duration::from_secs(seconds);
+        let (from, early, late) = (after(2), after(1), after(3));
+        let Scene { watch, tally, .. } = &mut scene;
+        watch.judge(early, from, 25.0, tally);
+        assert_eq!((tally.faults.no_picture, tally.up), (0, 1));
+        watch.judge(late, from, 25.0, tally);
+        // Of the three seconds one is of the measurement.
+        assert_eq!((tally.faults.no_picture, tally.flow.expected()), (1, 25));
+        watch.end(tally);
+        watch.end(tally);
+        assert_eq!(tally.up, 0);
+    }
+
+    #[test]
+    fn who_gets_no_more_pictures_is_counted_with_those_that_are_missing() {
+        let mut scene = Scene::new();
+        (0..10).for_each(|number| scene.see(number, number == 0));
+        let last = scene.now + Duration::from_millis(5);
+        let Scene { watch, tally, .. } = &mut scene;
+        watch.judge(last + STALL, last, 0.0, tally);
+        assert_eq!(tally.faults, Faults::default());
+        watch.judge(last + Duration::from_secs(4), last, 0.0, tally);
+        // Ten came, and four seconds of one each 40 ms did not.
+        assert_eq!((tally.faults.stalled, tally.flow.expected()), (1, 110));
     }
 }

@@ -59,6 +59,8 @@ pub struct RtcPeer {
     url: HttpUrl,
     session_url: Option<HttpUrl>,
     remote: Option<SocketAddr>,
+    /// When the answer to the offer came.
+    answered: Option<Instant>,
     rtc: Rtc,
     pending: Option<SdpPendingOffer>,
     timeout: Instant,
@@ -122,6 +124,7 @@ impl RtcPeer {
             url,
             session_url: None,
             remote: None,
+            answered: None,
             rtc,
             pending: Some(pending),
             timeout: now,
@@ -281,6 +284,7 @@ impl RtcPeer {
             return Err(format!("http_{}", response.status));
         }
         let pending = self.pending.take().ok_or("http_twice")?;
+        self.answered = Some(scope.now);
         self.session_url = (response.location.as_ref()).map(|location| self.url.join(location));
         let (remote, sdp) = with_one_candidate(&response.body, self.server, self.local)
             .ok_or("answer_without_candidate")?;
@@ -342,7 +346,10 @@ impl RtcPeer {
                 watch.ready(scope.now, scope.tally);
                 if let (true, Some(clip)) = (self.is_publisher, scope.clip) {
                     let publisher = scope.random.next() as u32;
-                    self.sender = Some(Sender::new(publisher, clip.duration, scope.now));
+                    let sender = Sender::new(publisher, clip.duration, scope.now);
+                    let answered = self.answered.unwrap_or(scope.now);
+                    scope.published.insert(sender.publisher(), answered);
+                    self.sender = Some(sender);
                 }
             }
             Event::RtpPacket(packet) => self.on_packet(&packet, watch, scope),
@@ -377,6 +384,7 @@ impl RtcPeer {
         }
         let (at, at_us) = (scope.now, scope.clock.us(scope.now));
         let measured_from_us = scope.measured_from_us;
+        let published = &*scope.published;
         let parts = VideoPacket::new(rtp_time, packet.header.marker, &packet.payload);
         let pictures = &mut self.pictures;
         let mut needs_key = false;
@@ -392,6 +400,8 @@ impl RtcPeer {
                     timestamp: picture.rtp_time,
                     slice_bytes: picture.slice_bytes,
                     stamp: picture.stamp,
+                    published: (picture.stamp)
+                        .and_then(|stamp| published.get(&stamp.publisher).copied()),
                 },
                 measured_from_us,
                 tally,
