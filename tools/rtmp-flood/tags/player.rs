@@ -222,7 +222,7 @@ impl LivePlayer {
             let step = last
                 .replace(timestamp)
                 .map(|last| timestamp.wrapping_sub(last) as i32);
-            if step.is_some_and(|step| step < 0 || step > JUMP_MS) {
+            if step.is_some_and(|step| !(0..=JUMP_MS).contains(&step)) {
                 self.seen.discontinuities += 1;
                 self.line.tell(code::PLAY_DISCONTINUITY);
             }
