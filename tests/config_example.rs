@@ -61,7 +61,8 @@ fn check(key: &Key) -> Result<(), String> {
     if comment.len() < 2 {
         return Err("no explanation above it".into());
     }
-    let expected = match unit(key.name) {
+    // A word has no unit.
+    let expected = match unit(key.name).filter(|_| !key.value.starts_with('"')) {
         Some(unit) => format!("Default: {} {unit}.", key.value),
         None => format!("Default: {}.", key.value),
     };

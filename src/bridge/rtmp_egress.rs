@@ -34,6 +34,8 @@ pub struct RtmpPlayer {
     await_key: bool,
     /// Index of a key frame that is sent though later ones are waited for.
     still: Option<u64>,
+    /// Whether it stood at the newest frame since it began or was moved on.
+    has_caught_up: bool,
     /// Whether the first picture, or sound of a stream without, was sent.
     started: bool,
     /// When a player that waits for its first picture began to, on the stream's clock.
@@ -62,6 +64,7 @@ impl RtmpPlayer {
             cursor: 0,
             await_key: true,
             still: None,
+            has_caught_up: false,
             started: false,
             waiting_since: None,
             video: None,
@@ -135,24 +138,34 @@ impl RtmpPlayer {
         };
     }
 
-    /// Gives the session what is due to it, as long as it holds less than `high_water` bytes.
+    /// Gives the session what is due to it; answers how many bytes that is.
+    ///
+    /// A session that has not yet written what it was given gets nothing: what a player lags
+    /// stands in the ring, where it can be skipped, but for one such helping.
     pub fn serve(
         &mut self,
         stream: &Stream,
         session: &mut rtmp::Session,
-        high_water: usize,
         chunk_size: u32,
-    ) {
+    ) -> usize {
+        if self.paused || self.cursor == stream.ring.head() {
+            return 0;
+        }
+        let waiting = session.transmit().len();
+        self.skip(stream, waiting);
+        if waiting > LOW_WATER_BYTES {
+            return 0;
+        }
+        self.serve_rest(stream, session, chunk_size);
+        session.transmit().len() - waiting
+    }
+
+    /// Gives the session all there is, as far as it takes that: the stream ends.
+    pub fn serve_rest(&mut self, stream: &Stream, session: &mut rtmp::Session, chunk_size: u32) {
         if self.paused {
             return;
         }
-        if self.cursor < stream.ring.head() && stream.ring.is_too_far_behind(self.cursor) {
-            self.skips += 1;
-            self.await_key = stream.announced.video;
-            self.still = None;
-            self.cursor = stream.ring.gop_start().unwrap_or(stream.ring.head());
-        }
-        while session.transmit().len() < high_water
+        while session.transmit().len() < HIGH_WATER_BYTES
             && let Some(entry) = stream.ring.get(self.cursor)
         {
             if self.is_due(stream, entry) {
@@ -160,6 +173,24 @@ impl RtmpPlayer {
             }
             self.cursor += 1;
         }
+        self.has_caught_up |= self.cursor == stream.ring.head();
+    }
+
+    /// Moves on if it is too far behind, `waiting` bytes in its session among that: to the newest
+    /// key frame or, if that is too far as well, to the next one.
+    fn skip(&mut self, stream: &Stream, waiting: usize) {
+        let ring = &stream.ring;
+        let is_heavy = self.has_caught_up && ring.is_too_much_behind(self.cursor, waiting);
+        if !is_heavy && !ring.is_too_far_behind(self.cursor) {
+            return;
+        }
+        self.skips += 1;
+        self.await_key = stream.announced.video;
+        self.still = None;
+        let newer = ring.gop_start().filter(|start| *start > self.cursor);
+        // As a newcomer there it may be as far behind as the cached pictures reach.
+        self.has_caught_up = newer.is_none();
+        self.cursor = newer.unwrap_or(ring.head());
     }
 
     fn is_due(&mut self, stream: &Stream, entry: &Entry) -> bool {
@@ -307,6 +338,13 @@ fn sequence_header(config: &TrackConfig, timestamp: u32, chunk_size: u32) -> Opt
 fn rtmp_timestamp(time: MediaTime) -> u32 {
     (time.as_millis_rounded().max(0) & 0xffff_ffff) as u32
 }
+
+/// Bytes a session is given at most: a large key frame, so that it leaves in one write.
+const HIGH_WATER_BYTES: usize = 256 << 10;
+
+/// A session that has no more than this to write, such as its answers to a new player, is given
+/// more, so that all leaves in one write.
+const LOW_WATER_BYTES: usize = 4 << 10;
 
 /// How long sound waits for the first picture of a stream that announced one.
 const SOUND_WAITS_MAX: MediaTime = MediaTime::from_millis(3_000);

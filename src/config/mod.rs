@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-pub use value::{BFramePolicy, GopCache, PublicAddress};
+pub use value::{BFramePolicy, GopCache, Merge, PublicAddress};
 
 use reader::{Document, Section};
 use value::Value;
@@ -124,6 +124,8 @@ sections! {
         play_wait as play_wait_ms: Duration = millis(30_000), 0..=3_600_000;
         /// Payload of the chunks we send, in bytes.
         chunk_size: u32 = 60_000, 128..=65_536;
+        /// How long messages to a player are gathered for one write.
+        merge as merge_ms: Merge = Merge::Auto, 0..=1_000;
         /// Window acknowledgement size and peer bandwidth we announce, in bytes.
         ack_window_bytes: u32 = 2_500_000, 1_000..=1_000_000_000;
         /// Largest message taken from a peer, in bytes.

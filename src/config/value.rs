@@ -177,6 +177,33 @@ impl Value for GopCache {
     }
 }
 
+/// How long messages to an RTMP player are gathered, to leave in one write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merge {
+    /// Not at all while writes are few, a little longer than a sound lasts when they are many.
+    Auto,
+    /// For so long.
+    Fixed(Duration),
+}
+
+impl Value for Merge {
+    type Bound = RangeInclusive<u64>;
+
+    fn read(value: &DeValue<'_>, bound: &Self::Bound) -> Result<Self, String> {
+        match value {
+            DeValue::String(_) => one_of(value, [("auto", Self::Auto)]),
+            _ => Duration::read(value, bound).map(Self::Fixed),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Auto => "\"auto\"".into(),
+            Self::Fixed(span) => span.show(),
+        }
+    }
+}
+
 /// What a browser, which cannot show B-frames, gets from a stream that has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BFramePolicy {

@@ -145,7 +145,7 @@ impl Gateway {
     /// Everything about one stream, from ingest to each player.
     pub(super) fn api_stream(&mut self, now: Instant, name: &str) -> Option<StreamInfo> {
         let id = self.hub.find(name)?;
-        let players = self.hub.get(id)?.players().to_vec();
+        let players = self.hub.get(id)?.players().collect::<Vec<_>>();
         let list = players
             .into_iter()
             .filter_map(|p| self.player_info(now, id, p))

@@ -4,15 +4,17 @@
 //! up early, does nothing and is armed again, which is cheaper than moving it with every
 //! packet.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::hash::Hash;
 use std::time::Instant;
+
+use crate::ids::IdMap;
 
 /// Deadlines of owners of type `T`, earliest first.
 #[derive(Debug)]
 pub struct Deadlines<T> {
     order: BTreeSet<(Instant, T)>,
-    armed: HashMap<T, Instant>,
+    armed: IdMap<T, Instant>,
 }
 
 impl<T: Copy + Ord + Hash> Deadlines<T> {
@@ -20,7 +22,7 @@ impl<T: Copy + Ord + Hash> Deadlines<T> {
     pub fn new() -> Self {
         Self {
             order: BTreeSet::new(),
-            armed: HashMap::new(),
+            armed: IdMap::default(),
         }
     }
 

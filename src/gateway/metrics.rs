@@ -335,10 +335,7 @@ impl Gateway {
         let streams = self.hub.sorted().into_iter();
         streams
             .filter_map(|(_, stream)| {
-                let lags = stream
-                    .players()
-                    .iter()
-                    .filter_map(|peer| lag_of(*peer, stream));
+                let lags = stream.players().filter_map(|peer| lag_of(peer, stream));
                 Some((stream.key.to_string(), lags.max()?))
             })
             .collect()

@@ -7,12 +7,12 @@
 //!
 //! | module | what it adds to [`Gateway`] |
 //! | --- | --- |
-//! | `rtmp` | RTMP connections: publish and play |
+//! | `rtmp` | RTMP connections: publish, play, and messages on their way to players |
 //! | `http` | the page, the API, WHIP and WHEP |
 //! | `sessions` | WebRTC sessions come and go |
 //! | `webrtc` | their datagrams, events and media |
 //! | `ice_tcp` | ICE-TCP connections |
-//! | `serve` | frames on their way to players, in slices |
+//! | `serve` | frames on their way to WebRTC viewers, in slices |
 //! | `streams` | what joins them: publishers come and go, sound is transcoded |
 //! | `api`, `metrics` | what is told to operators |
 
@@ -41,7 +41,7 @@ use std::time::Instant;
 use crate::config::Config;
 use crate::hub::{self, Hub, RingLimits};
 pub use crate::ids::ConnId;
-use crate::ids::{PeerId, SessionId, StreamId};
+use crate::ids::{IdMap, PeerId, SessionId, StreamId};
 use crate::transcode::{AacSettings, Completed, Job, OpusSettings, PipelineId};
 use crate::transmit::TransmitQueue;
 use crate::webrtc::{Demux, Engine, EngineConfig};
@@ -192,7 +192,7 @@ impl std::error::Error for StartError {}
 pub struct Gateway {
     config: Arc<Config>,
     hub: Hub,
-    connections: HashMap<ConnId, Connection>,
+    connections: IdMap<ConnId, Connection>,
     /// Connections that are being worked on: not in `connections` meanwhile.
     at_work: Vec<ConnId>,
     /// What players on connections at work are to be told when that is done.
@@ -208,6 +208,7 @@ pub struct Gateway {
     ice_tcp: HashMap<SocketAddr, ConnId>,
     transcoding: Transcoding,
     fanout: Fanout,
+    batches: rtmp::Batches,
     /// A slice of the fan-out was done since the outputs were last drained.
     sliced: bool,
     deadlines: Deadlines<Owner>,
@@ -241,6 +242,8 @@ enum Owner {
     Session(SessionId),
     /// When a stream without a publisher is to be let go.
     Stream(StreamId),
+    /// When what was gathered for a stream's RTMP players is to be sent.
+    Batch(StreamId),
     /// When a stream's transcoding is to be looked after.
     Transcode(StreamId),
     Drain,
@@ -272,7 +275,7 @@ impl Gateway {
         .map_err(|error| StartError(error.to_string()))?;
         Ok(Self {
             hub: Hub::new(hub_limits(&config)),
-            connections: HashMap::new(),
+            connections: IdMap::default(),
             at_work: Vec::new(),
             waiting_news: Vec::new(),
             sessions: HashMap::new(),
@@ -284,6 +287,7 @@ impl Gateway {
             ice_tcp: HashMap::new(),
             transcoding: Transcoding::new(transcode_settings(&config, world.workers)),
             fanout: Fanout::default(),
+            batches: rtmp::Batches::new(config.rtmp.merge),
             sliced: false,
             deadlines: Deadlines::new(),
             outputs: VecDeque::new(),
@@ -322,13 +326,16 @@ impl Gateway {
                     Connection::IceTcp(ice) => gateway.ice_tcp_received(now, ice, bytes),
                 });
             }
-            Input::Transmitted { conn } => {
-                self.with_connection(conn, |gateway, connection| match connection {
-                    Connection::Rtmp(rtmp) => gateway.rtmp_transmitted(now, rtmp),
-                    Connection::Http(http) => gateway.http_transmitted(now, http),
-                    Connection::IceTcp(_) => Fate::Live,
-                });
-            }
+            Input::Transmitted { conn } => match self.connections.get(&conn) {
+                Some(Connection::Rtmp(_)) => self.rtmp_transmitted(conn),
+                Some(Connection::Http(_)) => {
+                    self.with_connection(conn, |gateway, connection| match connection {
+                        Connection::Http(http) => gateway.http_transmitted(now, http),
+                        Connection::Rtmp(_) | Connection::IceTcp(_) => Fate::Live,
+                    });
+                }
+                Some(Connection::IceTcp(_)) | None => {}
+            },
             Input::Disconnected { conn, error } => {
                 if let Some(error) = error {
                     log::debug!("{conn}: {error}");
@@ -365,23 +372,30 @@ impl Gateway {
             if let Some(output) = self.outputs.pop_front() {
                 return Some(output);
             }
-            if self.sliced || !self.fanout.is_pending() {
+            if self.sliced || !self.has_slices() {
                 self.sliced = false;
                 return None;
             }
             // One slice a turn: sockets are looked after in between.
             self.sliced = true;
             self.serve_slice(now);
+            self.serve_rtmp_slice(now);
         }
     }
 
     /// When to say [`Input::Timeout`]; not after now means that work waits and the sockets
     /// are only to be looked at.
     pub fn next_timeout(&self) -> Option<Instant> {
-        if self.fanout.is_pending() {
+        if self.has_slices() {
             return Some(self.now);
         }
         self.deadlines.next()
+    }
+
+    /// Whether players wait for what has come: each drain of [`Gateway::poll_output`] serves one
+    /// slice of them.
+    pub fn has_slices(&self) -> bool {
+        self.fanout.is_pending() || self.batches.is_due()
     }
 
     /// What is to be written to a connection.
@@ -490,6 +504,7 @@ impl Gateway {
                 }
                 Owner::Session(session) => self.session_timeout(now, session),
                 Owner::Stream(stream) => self.reap_stream(now, stream),
+                Owner::Batch(stream) => self.end_rtmp_window(now, stream),
                 Owner::Transcode(stream) => self.review_transcoding(now, stream),
                 Owner::Drain => {
                     self.drain = Drain::Stopped;

@@ -1,5 +1,7 @@
 //! RTMP connections: what their sessions ask and what they get.
 
+mod batches;
+mod deliver;
 mod play;
 mod publish;
 
@@ -10,12 +12,13 @@ use super::streams::Leave;
 use super::{Fate, Gateway};
 use crate::bridge::rtmp_ingest::RtmpIngest;
 use crate::ids::{ConnId, PeerId};
-use crate::media::TrackKind;
+use crate::media::Codec;
 use crate::rtmp;
 use crate::rtmp::chunk::ChunkLimits;
 use crate::rtmp::session::{CloseReason, Event, Limits, PlayRefusal};
 
-pub(super) use play::{FRESH_KEY_AGE, HIGH_WATER_BYTES, News, Playing};
+pub(super) use batches::Batches;
+pub(super) use play::{FRESH_KEY_AGE, News, Playing};
 use publish::{Publishing, publishing};
 
 /// One RTMP connection with what its NetStreams do.
@@ -128,6 +131,7 @@ impl Gateway {
             let peer = rtmp.peer_id(message_stream);
             self.player_left(now, stream, peer);
         }
+        let mut is_patient = true;
         for playing in &mut rtmp.playing {
             if playing.impatient_at.is_some_and(|at| at <= now) {
                 playing.impatient_at = None;
@@ -135,9 +139,12 @@ impl Gateway {
                     && !playing.player.has_started()
                 {
                     playing.player.seek(stream, configured);
-                    self.fanout.mark(playing.stream, TrackKind::Video);
+                    is_patient = false;
                 }
             }
+        }
+        if !is_patient {
+            self.serve_connection(rtmp);
         }
         let fate = match fate {
             Fate::Live => self.rtmp_events(now, rtmp),
@@ -224,7 +231,7 @@ impl Gateway {
                         continue;
                     };
                     match publishing.ingest.video(now, stream, timestamp, &payload) {
-                        Ok(true) => self.news(id, TrackKind::Video),
+                        Ok(true) => self.news(now, id, Codec::H264),
                         Ok(false) => {}
                         Err(error) => self.refuse_media(now, rtmp, stream_id, &error),
                     }
@@ -266,7 +273,7 @@ impl Gateway {
                     };
                     if let Some(stream) = self.hub.get(playing.stream) {
                         playing.player.pause(stream, on);
-                        self.fanout.mark(playing.stream, TrackKind::Video);
+                        self.serve_connection(rtmp);
                     }
                 }
                 Event::Refused { reason } => {

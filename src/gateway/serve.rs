@@ -1,16 +1,16 @@
-//! Frames on their way to players, a slice at a time.
+//! Frames on their way to WebRTC viewers, a slice at a time. RTMP players have
+//! slices of their own: `rtmp::deliver`.
 
 use std::time::Instant;
 
 use super::fanout::Pass;
-use super::rtmp::HIGH_WATER_BYTES;
 use super::sessions::PeerRole;
-use super::{Connection, Gateway, Output, Owner};
+use super::{Gateway, Owner};
 use crate::ids::{PeerId, SessionId};
 use crate::media::TrackKind;
 
 impl Gateway {
-    /// Serves players until a slice's work is done.
+    /// Serves viewers until a slice's work is done.
     pub(super) fn serve_slice(&mut self, now: Instant) {
         let mut work = 0;
         while work < SLICE_WORK
@@ -27,9 +27,9 @@ impl Gateway {
             let Some(stream) = self.hub.get(pass.stream) else {
                 return work;
             };
-            pass.note_roster(stream.roster());
+            pass.note_roster(stream.webrtc_roster());
             // Serving somebody may end it: the list is looked at anew each time.
-            let players = stream.players();
+            let players = stream.webrtc_list();
             if pass.visited >= players.len() {
                 break;
             }
@@ -39,57 +39,18 @@ impl Gateway {
             }
             let peer = players[pass.start.wrapping_add(pass.visited) % players.len()];
             pass.visited += 1;
-            let (cost, cursor) = match peer {
-                PeerId::Rtmp {
-                    conn,
-                    message_stream,
-                } => self.serve_rtmp(conn, message_stream, pass),
-                PeerId::Webrtc(session) => self.serve_webrtc(now, session, pass),
+            let PeerId::Webrtc(session) = peer else {
+                continue;
             };
+            let (cost, cursor) = self.serve_webrtc(now, session, pass);
             work += cost;
             pass.slowest = pass.slowest.min(cursor);
         }
         if let Some(stream) = self.hub.get_mut(pass.stream) {
-            // A player that came during the pass stands at the cached key frame, which stays.
-            stream.ring.trim(pass.slowest.min(stream.ring.head()));
+            stream.webrtc_served_to(pass.slowest);
         }
         self.fanout.finish(*pass);
         work
-    }
-
-    fn serve_rtmp(
-        &mut self,
-        conn: crate::ids::ConnId,
-        message_stream: u32,
-        pass: &Pass,
-    ) -> (usize, u64) {
-        let chunk_size = self.config.rtmp.chunk_size;
-        let (Some(stream), Some(connection)) =
-            (self.hub.get(pass.stream), self.connections.get_mut(&conn))
-        else {
-            return (1, u64::MAX);
-        };
-        let Connection::Rtmp(rtmp) = connection else {
-            return (1, u64::MAX);
-        };
-        let Some(playing) = rtmp
-            .playing
-            .iter_mut()
-            .find(|p| p.message_stream == message_stream)
-        else {
-            return (1, u64::MAX);
-        };
-        let idle = rtmp.session.transmit().is_empty();
-        let before = playing.player.messages;
-        playing
-            .player
-            .serve(stream, &mut rtmp.session, HIGH_WATER_BYTES, chunk_size);
-        let cursor = playing.player.cursor(stream);
-        let sent = playing.player.messages - before;
-        if !rtmp.session.transmit().is_empty() && (idle || sent > 0) {
-            self.outputs.push_back(Output::Transmit(conn));
-        }
-        (1 + sent as usize, cursor)
     }
 
     fn serve_webrtc(&mut self, now: Instant, session: SessionId, pass: &Pass) -> (usize, u64) {
@@ -117,6 +78,6 @@ impl Gateway {
     }
 }
 
-/// Work of one slice, in RTP packets or RTMP messages: about a millisecond, so that an IDR
+/// Work of one slice, in RTP packets: about a millisecond, so that an IDR
 /// for a thousand viewers lets everything else through some sixty times.
 const SLICE_WORK: usize = 512;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{Connection, Gateway, Owner};
 use crate::hub::Stream;
 use crate::ids::{PeerId, StreamId};
-use crate::media::{Frame, TrackKind};
+use crate::media::{Codec, Frame};
 use crate::transcode::Completed;
 
 /// How a publisher left.
@@ -39,10 +39,10 @@ impl Gateway {
                 Leave::Clean => "ended",
                 Leave::Lost => "lost",
             },
-            stream.players().len()
+            stream.players().count()
         );
         if leave == Leave::Clean {
-            for player in stream.players().to_vec() {
+            for player in stream.rtmp_list().to_vec() {
                 self.tell_rtmp_player(now, player, super::rtmp::News::Unpublished);
             }
         }
@@ -58,7 +58,7 @@ impl Gateway {
         let Some(stream) = self.hub.get(id) else {
             return;
         };
-        for player in stream.players().to_vec() {
+        for player in stream.rtmp_list().to_vec() {
             self.tell_rtmp_player(now, player, super::rtmp::News::Published);
         }
         self.review_transcoding(now, id);
@@ -102,20 +102,20 @@ impl Gateway {
         }
     }
 
-    /// Marks a stream's players for serving.
-    pub(super) fn news(&mut self, id: StreamId, kind: TrackKind) {
-        if self
-            .hub
-            .get(id)
-            .is_some_and(|stream| !stream.players().is_empty())
-        {
-            self.fanout.mark(id, kind);
+    /// A frame of `codec` came to a stream: those of its players who play that are to be served.
+    pub(super) fn news(&mut self, now: Instant, id: StreamId, codec: Codec) {
+        if codec != Codec::Opus {
+            self.rtmp_news(now, id);
+        }
+        let viewers = self.hub.get(id).map_or(0, Stream::webrtc_players);
+        if codec != Codec::Aac && viewers > 0 {
+            self.fanout.mark(id, codec.kind());
         }
     }
 
     /// A publisher's sound came: players of its codec and the transcoder get it.
     pub(super) fn sound_published(&mut self, now: Instant, id: StreamId, frame: &Frame) {
-        self.news(id, TrackKind::Audio);
+        self.news(now, id, frame.codec);
         let Some(stream) = self.hub.get_mut(id) else {
             return;
         };
@@ -180,7 +180,7 @@ impl Gateway {
             stream.publish_transcoded(frame, now);
         }
         if came {
-            self.news(id, TrackKind::Audio);
+            self.news(now, id, target);
         }
     }
 
@@ -196,19 +196,19 @@ impl Gateway {
     }
 
     fn end_players(&mut self, now: Instant, ended: &Stream) {
-        if !ended.players().is_empty() {
+        if ended.has_players() {
             log::info!(
                 "{}: ended with {} players",
                 ended.key,
-                ended.players().len()
+                ended.players().count()
             );
         }
         for player in ended.players() {
             match player {
                 PeerId::Rtmp { .. } => {
-                    self.tell_rtmp_player(now, *player, super::rtmp::News::Ended);
+                    self.tell_rtmp_player(now, player, super::rtmp::News::Ended);
                 }
-                PeerId::Webrtc(session) => self.end_session(now, *session, "the stream ended"),
+                PeerId::Webrtc(session) => self.end_session(now, session, "the stream ended"),
             }
         }
     }

@@ -9,7 +9,7 @@ use super::{Datagram, Gateway, Owner};
 use crate::bridge::webrtc_ingest::{Ingested, RtpPacket};
 use crate::hub::Publisher;
 use crate::ids::{PeerId, SessionId, StreamId};
-use crate::media::{MediaTime, TrackKind};
+use crate::media::{Codec, MediaTime};
 use crate::webrtc::{self, Event, Received, Route, Rtp, Transport};
 
 impl Gateway {
@@ -231,7 +231,7 @@ impl Gateway {
             self.request_keyframe(now, id);
         }
         if ingested.video {
-            self.news(stream, TrackKind::Video);
+            self.news(now, stream, Codec::H264);
         }
         for frame in &ingested.audio {
             self.sound_published(now, stream, frame);

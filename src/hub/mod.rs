@@ -20,7 +20,7 @@ pub use ring::{Entry, Ring, RingLimits};
 pub use stream::{Announced, Publisher, Stream, Track, VideoHealth};
 pub use timeline::{RtmpTimeline, RtpTimeline};
 
-use crate::ids::{PeerId, StreamId};
+use crate::ids::{IdMap, PeerId, StreamId};
 
 /// What the hub allows.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +58,7 @@ impl std::error::Error for ClaimError {}
 /// All streams.
 #[derive(Debug)]
 pub struct Hub {
-    streams: HashMap<StreamId, Stream>,
+    streams: IdMap<StreamId, Stream>,
     by_key: HashMap<Arc<str>, StreamId>,
     next: u64,
     /// Streams that players wait for and that nobody has published.
@@ -70,7 +70,7 @@ impl Hub {
     /// A hub without streams.
     pub fn new(limits: Limits) -> Self {
         Self {
-            streams: HashMap::new(),
+            streams: IdMap::default(),
             by_key: HashMap::new(),
             next: 1,
             waited_for: 0,
@@ -159,7 +159,8 @@ impl Hub {
         let hopeless = stream
             .unpublished
             .is_some_and(|left| now.saturating_duration_since(left) >= self.limits.publisher_grace);
-        if stream.publisher.is_some() || !(stream.players().is_empty() || hopeless) {
+        let is_awaited = stream.has_players() && !hopeless;
+        if stream.publisher.is_some() || is_awaited {
             return None;
         }
         self.waited_for -= usize::from(stream.is_only_waited_for());

@@ -37,6 +37,8 @@ pub struct Entry {
     /// The configuration it was coded with: a player that was last given another one
     /// (another pointer) is given this one first.
     pub config: Arc<TrackConfig>,
+    /// Bytes of payload that were pushed before it.
+    offset: u64,
     /// When the gateway had it whole.
     pub arrival: Instant,
     /// The frame as an RTMP message cut into chunks.
@@ -52,6 +54,8 @@ pub struct Ring {
     /// Index of `entries[0]`.
     first: u64,
     bytes: usize,
+    /// Bytes of payload ever pushed.
+    pushed: u64,
     /// Index of the key frame that a newcomer may start with.
     gop_start: Option<u64>,
     gop_bytes: usize,
@@ -65,6 +69,7 @@ impl Ring {
             entries: VecDeque::new(),
             first: 0,
             bytes: 0,
+            pushed: 0,
             gop_start: None,
             gop_bytes: 0,
             limits,
@@ -86,10 +91,12 @@ impl Ring {
         self.entries.push_back(Entry {
             frame,
             config,
+            offset: self.pushed,
             arrival,
             rtmp: OnceCell::new(),
             rtp: OnceCell::new(),
         });
+        self.pushed += size as u64;
         self.forget_long_gop();
         self.bound();
         index
@@ -170,6 +177,16 @@ impl Ring {
             (Some(at), Some(newest)) => newest.frame.dts - at.frame.dts,
             _ => MediaTime::ZERO,
         }
+    }
+
+    /// Whether the payload from `index` on and `waiting` bytes that the player's connection has not
+    /// taken are more than a player may be behind.
+    pub fn is_too_much_behind(&self, index: u64, waiting: usize) -> bool {
+        let behind = match self.get(index) {
+            Some(entry) => self.pushed - entry.offset,
+            None => 0,
+        };
+        behind + waiting as u64 > self.limits.queue_bytes as u64
     }
 
     /// Whether a player at `index` is further behind than a player may be. It then goes on at

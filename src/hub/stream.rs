@@ -34,10 +34,8 @@ pub struct Stream {
     revision: u64,
     /// The latest frames.
     pub ring: Ring,
-    players: Vec<PeerId>,
-    rtmp_players: usize,
-    /// Changes with every change of `players`.
-    roster: u64,
+    rtmp: Players,
+    webrtc: Players,
     /// What the publisher is known to send, whether or not it came yet.
     pub announced: Announced,
     /// Facts about the picture for the operator.
@@ -82,6 +80,16 @@ pub struct Track {
     pub meter: Meter,
 }
 
+/// The players of one protocol, which are served together.
+#[derive(Debug, Default)]
+struct Players {
+    list: Vec<PeerId>,
+    /// Changes with every change of `list`.
+    roster: u64,
+    /// The least cursor when all were last served.
+    slowest: u64,
+}
+
 /// What is worth knowing about a stream's picture.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct VideoHealth {
@@ -109,9 +117,8 @@ impl Stream {
             former: Vec::new(),
             revision: 0,
             ring: Ring::new(limits),
-            players: Vec::new(),
-            rtmp_players: 0,
-            roster: 0,
+            rtmp: Players::default(),
+            webrtc: Players::default(),
             announced: Announced::default(),
             health: VideoHealth::default(),
             clock: None,
@@ -270,42 +277,70 @@ impl Stream {
 
     /// Adds a player.
     pub fn add_player(&mut self, peer: PeerId) {
-        self.rtmp_players += usize::from(is_rtmp(peer));
-        self.players.push(peer);
-        self.roster += 1;
+        self.players_like(peer).add(peer);
     }
 
     /// Removes a player; answers whether it was there.
     pub fn remove_player(&mut self, peer: PeerId) -> bool {
-        let Some(position) = self.players.iter().position(|player| *player == peer) else {
-            return false;
-        };
-        self.rtmp_players -= usize::from(is_rtmp(peer));
-        self.players.swap_remove(position);
-        self.roster += 1;
-        self.trim_if_unwatched();
-        true
+        let was_there = self.players_like(peer).remove(peer);
+        if was_there && !self.has_players() {
+            self.trim();
+        }
+        was_there
     }
 
     /// Who plays. The order is of no meaning.
-    pub fn players(&self) -> &[PeerId] {
-        &self.players
+    pub fn players(&self) -> impl Iterator<Item = PeerId> {
+        self.rtmp.list.iter().chain(&self.webrtc.list).copied()
     }
 
-    /// A number that changes whenever somebody comes or goes: places in [`Stream::players`] hold
-    /// as long as it stays.
-    pub const fn roster(&self) -> u64 {
-        self.roster
+    /// Whether anybody plays.
+    pub const fn has_players(&self) -> bool {
+        !self.rtmp.list.is_empty() || !self.webrtc.list.is_empty()
+    }
+
+    /// Who plays by RTMP.
+    pub fn rtmp_list(&self) -> &[PeerId] {
+        &self.rtmp.list
+    }
+
+    /// Who plays by WebRTC.
+    pub fn webrtc_list(&self) -> &[PeerId] {
+        &self.webrtc.list
+    }
+
+    /// A number that changes whenever an RTMP player comes or goes: places in
+    /// [`Stream::rtmp_list`] hold as long as it stays.
+    pub const fn rtmp_roster(&self) -> u64 {
+        self.rtmp.roster
+    }
+
+    /// The same for [`Stream::webrtc_list`].
+    pub const fn webrtc_roster(&self) -> u64 {
+        self.webrtc.roster
     }
 
     /// How many RTMP players there are.
     pub const fn rtmp_players(&self) -> usize {
-        self.rtmp_players
+        self.rtmp.list.len()
     }
 
     /// How many WebRTC viewers there are.
-    pub fn webrtc_players(&self) -> usize {
-        self.players.len() - self.rtmp_players
+    pub const fn webrtc_players(&self) -> usize {
+        self.webrtc.list.len()
+    }
+
+    /// No RTMP player needs a frame before `slowest` any more. One that comes later stands at the
+    /// cached key frame, which stays.
+    pub fn rtmp_served_to(&mut self, slowest: u64) {
+        self.rtmp.slowest = slowest;
+        self.trim();
+    }
+
+    /// The same for WebRTC viewers.
+    pub fn webrtc_served_to(&mut self, slowest: u64) {
+        self.webrtc.slowest = slowest;
+        self.trim();
     }
 
     /// The codec that the published sound must be transcoded to for somebody who plays.
@@ -318,15 +353,52 @@ impl Stream {
         };
         match published {
             Codec::Aac if self.webrtc_players() > 0 => Some(Codec::Opus),
-            Codec::Opus if self.rtmp_players > 0 => Some(Codec::Aac),
+            Codec::Opus if self.rtmp_players() > 0 => Some(Codec::Aac),
             _ => None,
         }
     }
 
-    fn trim_if_unwatched(&mut self) {
-        if self.players.is_empty() {
-            self.ring.trim(self.ring.head());
+    fn players_like(&mut self, peer: PeerId) -> &mut Players {
+        match peer {
+            PeerId::Rtmp { .. } => &mut self.rtmp,
+            PeerId::Webrtc(_) => &mut self.webrtc,
         }
+    }
+
+    fn trim_if_unwatched(&mut self) {
+        if !self.has_players() {
+            self.trim();
+        }
+    }
+
+    /// Lets go of what nobody needs. Cursors only grow: what was the least one is a bound still.
+    fn trim(&mut self) {
+        let lists = [&self.rtmp, &self.webrtc].into_iter();
+        let cursors = lists
+            .filter(|players| !players.list.is_empty())
+            .map(|players| players.slowest);
+        self.ring
+            .trim(cursors.min().unwrap_or(u64::MAX).min(self.ring.head()));
+    }
+}
+
+impl Players {
+    fn add(&mut self, peer: PeerId) {
+        if self.list.is_empty() {
+            // Nobody's cursor is known.
+            self.slowest = 0;
+        }
+        self.list.push(peer);
+        self.roster += 1;
+    }
+
+    fn remove(&mut self, peer: PeerId) -> bool {
+        let Some(position) = self.list.iter().position(|player| *player == peer) else {
+            return false;
+        };
+        self.list.swap_remove(position);
+        self.roster += 1;
+        true
     }
 }
 

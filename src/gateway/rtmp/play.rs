@@ -112,12 +112,7 @@ impl Gateway {
         rtmp.playing.push(playing);
         self.player_came(now, id, rtmp.peer_id(message_stream));
         // The cached pictures go out in this turn.
-        if let (Some(stream), Some(playing)) = (self.hub.get(id), rtmp.playing.last_mut()) {
-            let chunk_size = self.config.rtmp.chunk_size;
-            playing
-                .player
-                .serve(stream, &mut rtmp.session, HIGH_WATER_BYTES, chunk_size);
-        }
+        self.serve_connection(rtmp);
     }
 
     pub(super) fn configured_start(&self) -> GopStart {
@@ -185,7 +180,7 @@ impl Gateway {
                 }
                 News::Unpublished => {
                     // What came with the end comes before it.
-                    gateway.serve_connection(rtmp);
+                    gateway.serve_rest(rtmp, message_stream);
                     rtmp.session.unpublish_notify(message_stream);
                 }
                 News::Ended => {
@@ -219,37 +214,12 @@ impl Gateway {
             }
         }
     }
-
-    /// The connection took some bytes: a player that was behind gets more.
-    pub(in crate::gateway) fn rtmp_transmitted(
-        &mut self,
-        _now: Instant,
-        rtmp: &mut RtmpConnection,
-    ) -> Fate {
-        self.serve_connection(rtmp);
-        Fate::Live
-    }
-
-    pub(super) fn serve_connection(&self, rtmp: &mut RtmpConnection) {
-        let chunk_size = self.config.rtmp.chunk_size;
-        for playing in &mut rtmp.playing {
-            if let Some(stream) = self.hub.get(playing.stream) {
-                playing
-                    .player
-                    .serve(stream, &mut rtmp.session, HIGH_WATER_BYTES, chunk_size);
-            }
-        }
-    }
 }
 
 /// Whether a stream has a publisher or had one until a moment ago.
 fn is_worth_waiting_for(stream: &Stream) -> bool {
     stream.publisher.is_some() || stream.unpublished.is_some()
 }
-
-/// Bytes a player's connection holds at most before the rest waits in the ring: a large key
-/// frame, so that it leaves in one write.
-pub(in crate::gateway) const HIGH_WATER_BYTES: usize = 256 << 10;
 
 /// A cached key frame of a WebRTC publisher that is older is not started from at once.
 pub(in crate::gateway) const FRESH_KEY_AGE: MediaTime = MediaTime::from_millis(1_000);

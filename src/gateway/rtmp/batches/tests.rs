@@ -1,0 +1,163 @@
+use super::*;
+
+const STREAM: StreamId = StreamId(1);
+
+fn at(start: Instant, millis: u64) -> Instant {
+    start + Duration::from_millis(millis)
+}
+
+/// Walks over everybody who is due; answers how many walks that took.
+fn walk_all(batches: &mut Batches, now: Instant) -> usize {
+    let mut walks = 0;
+    while let Some(walk) = batches.take() {
+        batches.finish(now, walk);
+        walks += 1;
+    }
+    walks
+}
+
+/// A second of 25 pictures and 47 sounds for `players`; answers the batches and the longest
+/// that a message waited.
+fn second(batches: &mut Batches, start: Instant, players: usize) -> (usize, Duration) {
+    let mut times: Vec<Duration> = (0..25).map(|n| Duration::from_millis(40) * n).collect();
+    times.extend((0..47).map(|n| Duration::from_micros(9_000 + 21_333 * n)));
+    times.sort();
+    let (mut walks, mut longest) = (0, Duration::ZERO);
+    let (mut oldest, mut end) = (None, None);
+    for time in times.into_iter().map(|time| start + time) {
+        if let Some(at) = end.filter(|at| *at <= time) {
+            assert_eq!(batches.end_window(at, STREAM), None);
+            walks += walk_all(batches, at);
+            longest = longest.max(at - oldest.take().expect("a message"));
+            end = None;
+        }
+        oldest.get_or_insert(time);
+        end = end.or(batches.mark(time, STREAM, players, false));
+        if end.is_none() {
+            walks += walk_all(batches, time);
+            oldest = None;
+        }
+    }
+    if let Some(at) = end {
+        assert_eq!(batches.end_window(at, STREAM), None);
+        walks += walk_all(batches, at);
+    }
+    (walks, longest)
+}
+
+#[test]
+fn few_players_get_each_message_at_once() {
+    let mut batches = Batches::new(Merge::Auto);
+    let start = Instant::now();
+    for n in 0..5 {
+        let (walks, longest) = second(&mut batches, start + Duration::from_secs(n), 130);
+        assert_eq!((walks, longest), (72, Duration::ZERO));
+    }
+}
+
+#[test]
+fn many_players_get_a_picture_and_its_sound_in_one_write() {
+    let mut batches = Batches::new(Merge::Auto);
+    let start = Instant::now();
+    for n in 0..3 {
+        second(&mut batches, start + Duration::from_secs(n), 1_000);
+    }
+    let (walks, longest) = second(&mut batches, start + Duration::from_secs(3), 1_000);
+    assert!(walks <= 26, "{walks}");
+    assert_eq!(longest, WINDOW_MAX);
+}
+
+#[test]
+fn the_window_grows_with_the_load_and_goes_with_it() {
+    let mut batches = Batches::new(Merge::Auto);
+    let start = Instant::now();
+    let mut before = Duration::ZERO;
+    for (n, players) in [100, 200, 300, 400, 500].into_iter().enumerate() {
+        let begin = start + Duration::from_secs(10 * n as u64);
+        for second_of in 0..10 {
+            second(
+                &mut batches,
+                begin + Duration::from_secs(second_of),
+                players,
+            );
+        }
+        let window = batches.window(begin + Duration::from_secs(10));
+        assert!(window >= before && window <= WINDOW_MAX, "{window:?}");
+        before = window;
+    }
+    assert_eq!(before, WINDOW_MAX);
+    assert_eq!(batches.window(at(start, 55_000)), Duration::ZERO);
+}
+
+#[test]
+fn a_fixed_window_is_kept_at_any_load() {
+    let start = Instant::now();
+    let mut batches = Batches::new(Merge::Fixed(Duration::from_millis(350)));
+    let end = batches.mark(start, STREAM, 1, true);
+    assert_eq!(end, Some(at(start, 350)));
+    assert_eq!(batches.mark(at(start, 300), STREAM, 1, true), None);
+    assert_eq!(batches.end_window(at(start, 349), STREAM), end);
+    assert!(!batches.is_due());
+    assert_eq!(batches.end_window(at(start, 350), STREAM), None);
+    assert_eq!(walk_all(&mut batches, at(start, 350)), 1);
+    let mut never = Batches::new(Merge::Fixed(Duration::ZERO));
+    assert_eq!(never.mark(start, STREAM, 100_000, false), None);
+    assert!(never.is_due());
+}
+
+#[test]
+fn a_first_picture_ends_the_window() {
+    let start = Instant::now();
+    let mut batches = Batches::new(Merge::Fixed(Duration::from_millis(350)));
+    batches.await_start(STREAM);
+    assert!(batches.mark(start, STREAM, 1, false).is_some());
+    assert!(!batches.is_due(), "nobody can begin with a sound");
+    assert_eq!(batches.mark(at(start, 20), STREAM, 1, true), None);
+    assert!(batches.is_due());
+    walk_all(&mut batches, at(start, 20));
+    // Everybody has one now.
+    assert!(batches.mark(at(start, 30), STREAM, 1, true).is_some());
+}
+
+#[test]
+fn news_during_a_walk_make_another_batch() {
+    let start = Instant::now();
+    let mut batches = Batches::new(Merge::Fixed(Duration::ZERO));
+    batches.mark(start, STREAM, 3, false);
+    let mut walk = batches.take().expect("marked");
+    walk.visited = 2;
+    batches.put_back(walk);
+    batches.mark(start, STREAM, 3, false);
+    let walk = batches.take().expect("put back");
+    assert!(!batches.is_due());
+    batches.finish(start, walk);
+    assert!(batches.is_due());
+}
+
+#[test]
+fn whoever_moves_in_the_list_is_served_by_the_next_walk() {
+    let start = Instant::now();
+    let mut batches = Batches::new(Merge::Fixed(Duration::ZERO));
+    batches.mark(start, STREAM, 3, false);
+    let mut walk = batches.take().expect("marked");
+    walk.slowest = 7;
+    walk.note_roster(3);
+    walk.note_roster(3);
+    assert_eq!((walk.slowest, walk.again), (7, false));
+    walk.note_roster(4);
+    assert_eq!((walk.slowest, walk.again), (0, true));
+    batches.finish(start, walk);
+    assert!(batches.is_due());
+}
+
+#[test]
+fn streams_take_turns() {
+    let start = Instant::now();
+    let mut batches = Batches::new(Merge::Fixed(Duration::ZERO));
+    batches.mark(start, STREAM, 1_000, false);
+    batches.mark(start, StreamId(2), 1, false);
+    let first = batches.take().expect("marked");
+    batches.put_back(first);
+    let second = batches.take().expect("marked");
+    assert_eq!((first.stream, second.stream), (STREAM, StreamId(2)));
+}

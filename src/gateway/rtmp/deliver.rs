@@ -1,0 +1,154 @@
+//! Messages on their way to RTMP players, a slice of the players at a time.
+
+use std::time::Instant;
+
+use super::batches::Walk;
+use super::{Playing, RtmpConnection};
+use crate::gateway::{Connection, Gateway, Output, Owner};
+use crate::hub::Hub;
+use crate::ids::{ConnId, IdMap, PeerId, StreamId};
+use crate::media::Codec;
+
+impl Gateway {
+    /// A stream has a message for its RTMP players.
+    pub(in crate::gateway) fn rtmp_news(&mut self, now: Instant, id: StreamId) {
+        let Some(stream) = self.hub.get(id) else {
+            return;
+        };
+        let players = stream.rtmp_players();
+        if players == 0 {
+            return;
+        }
+        let newest = stream.ring.newest().map(|entry| &entry.frame);
+        let may_start = !stream.announced.video
+            || newest.is_some_and(|frame| frame.codec == Codec::H264 && frame.key);
+        let due = self.batches.mark(now, id, players, may_start);
+        self.arm_batch(id, due);
+    }
+
+    /// A stream's window may have ended.
+    pub(in crate::gateway) fn end_rtmp_window(&mut self, now: Instant, id: StreamId) {
+        let due = self.batches.end_window(now, id);
+        self.arm_batch(id, due);
+    }
+
+    /// Serves players until a slice's work is done.
+    pub(in crate::gateway) fn serve_rtmp_slice(&mut self, now: Instant) {
+        let mut work = 0;
+        while work < SLICE_WORK
+            && let Some(mut walk) = self.batches.take()
+        {
+            work += self.walk(now, &mut walk, SLICE_WORK - work);
+        }
+    }
+
+    /// The connection took what it was given: a player that is behind gets more.
+    pub(in crate::gateway) fn rtmp_transmitted(&mut self, conn: ConnId) {
+        let Some(Connection::Rtmp(rtmp)) = self.connections.get_mut(&conn) else {
+            return;
+        };
+        if serve(&self.hub, rtmp, self.config.rtmp.chunk_size) > 0 {
+            self.outputs.push_back(Output::Transmit(conn));
+        }
+    }
+
+    /// Gives the players of a connection that is worked on what is due to them.
+    pub(super) fn serve_connection(&mut self, rtmp: &mut RtmpConnection) {
+        serve(&self.hub, rtmp, self.config.rtmp.chunk_size);
+        for playing in &rtmp.playing {
+            if !playing.player.has_started() {
+                self.batches.await_start(playing.stream);
+            }
+        }
+    }
+
+    /// Gives a player of a connection that is worked on all there is, for its stream ends.
+    pub(super) fn serve_rest(&mut self, rtmp: &mut RtmpConnection, message_stream: u32) {
+        let chunk_size = self.config.rtmp.chunk_size;
+        let mut playing = rtmp.playing.iter_mut();
+        if let Some(playing) = playing.find(|p| p.message_stream == message_stream)
+            && let Some(stream) = self.hub.get(playing.stream)
+        {
+            let (player, session) = (&mut playing.player, &mut rtmp.session);
+            player.serve_rest(stream, session, chunk_size);
+        }
+    }
+
+    fn arm_batch(&mut self, id: StreamId, due: Option<Instant>) {
+        if due.is_some() {
+            self.deadlines.arm(Owner::Batch(id), due);
+        }
+    }
+
+    /// Serves players of one stream; puts the walk back if it is not through.
+    fn walk(&mut self, now: Instant, walk: &mut Walk, budget: usize) -> usize {
+        let chunk_size = self.config.rtmp.chunk_size;
+        let mut work = 1;
+        if let Some(stream) = self.hub.get(walk.stream) {
+            walk.note_roster(stream.rtmp_roster());
+            let players = stream.rtmp_list();
+            while walk.visited < players.len() {
+                if work >= budget {
+                    self.batches.put_back(*walk);
+                    return work;
+                }
+                let at = walk.start.wrapping_add(walk.visited) % players.len();
+                walk.visited += 1;
+                let Some((rtmp, at)) = player_of(&mut self.connections, players[at]) else {
+                    continue;
+                };
+                let playing = &mut rtmp.playing[at];
+                let queued = playing.player.serve(stream, &mut rtmp.session, chunk_size);
+                walk.slowest = walk.slowest.min(playing.player.cursor(stream));
+                walk.is_awaited |= !playing.player.has_started();
+                if queued > 0 {
+                    work += 1 + queued / BYTES_LIKE_A_WRITE;
+                    self.outputs.push_back(Output::Transmit(rtmp.conn));
+                }
+            }
+        }
+        if let Some(stream) = self.hub.get_mut(walk.stream) {
+            stream.rtmp_served_to(walk.slowest);
+        }
+        let due = self.batches.finish(now, *walk);
+        self.arm_batch(walk.stream, due);
+        work
+    }
+}
+
+/// Gives a connection's players what is due to them; answers how many bytes that is.
+fn serve(hub: &Hub, rtmp: &mut RtmpConnection, chunk_size: u32) -> usize {
+    let mut queued = 0;
+    for Playing { stream, player, .. } in &mut rtmp.playing {
+        if let Some(stream) = hub.get(*stream) {
+            queued += player.serve(stream, &mut rtmp.session, chunk_size);
+        }
+    }
+    queued
+}
+
+/// The connection of a player and which of those playing there it is.
+fn player_of(
+    connections: &mut IdMap<ConnId, Connection>,
+    player: PeerId,
+) -> Option<(&mut RtmpConnection, usize)> {
+    let PeerId::Rtmp {
+        conn,
+        message_stream,
+    } = player
+    else {
+        return None;
+    };
+    let Connection::Rtmp(rtmp) = connections.get_mut(&conn)? else {
+        return None;
+    };
+    let mut playing = rtmp.playing.iter();
+    let at = playing.position(|playing| playing.message_stream == message_stream)?;
+    Some((rtmp, at))
+}
+
+/// Work of one slice, in writes: about a millisecond.
+const SLICE_WORK: usize = 160;
+
+/// Bytes that cost as much as one more write does.
+const BYTES_LIKE_A_WRITE: usize = 16 << 10;
