@@ -304,7 +304,7 @@ fn encode(entry: &Entry, chunk_size: u32) -> SharedMessage {
         TrackKind::Video => {
             let composition = (frame.pts - frame.dts).as_millis_rounded();
             let composition = i32::try_from(composition).unwrap_or(0);
-            SharedMessage::avc(
+            SharedMessage::avc_around(
                 timestamp,
                 frame.key,
                 composition,

@@ -330,9 +330,7 @@ impl Client {
         if message.chunk_size() != self.writer.chunk_size() {
             self.queue(&Control::SetChunkSize(message.chunk_size()).to_message());
         }
-        let (header, rest) = message.parts(self.stream_id);
-        self.transmit.push(header);
-        self.transmit.push(rest);
+        message.queue(self.stream_id, &mut self.transmit);
     }
 
     /// Ends what is published or played, as ffmpeg does, and keeps the connection.

@@ -281,10 +281,8 @@ impl Session {
         if message.chunk_size() != self.writer.chunk_size() {
             self.queue(&Control::SetChunkSize(message.chunk_size()).to_message());
         }
-        let (header, rest) = message.parts(stream_id);
-        self.flow.queued += (header.len() + rest.len()) as u64;
-        self.transmit.push(header);
-        self.transmit.push(rest);
+        self.flow.queued += message.len() as u64;
+        message.queue(stream_id, &mut self.transmit);
     }
 
     /// Whether the session has ended.

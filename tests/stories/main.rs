@@ -13,6 +13,7 @@ mod network_paths;
 mod observability;
 mod pictures_change;
 mod publisher_restart;
+mod rtmp_fanout;
 mod rtmp_play;
 mod slow_player;
 mod takeover;

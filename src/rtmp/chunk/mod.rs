@@ -9,7 +9,7 @@ mod writer;
 
 pub use error::ChunkError;
 pub use reader::{ChunkLimits, ChunkReader};
-pub use writer::{ChunkWriter, encode_shared};
+pub use writer::{ChunkWriter, encode_around, encode_shared};
 
 /// The chunk size of both directions until a Set Chunk Size, bytes (RTMP 1.0 section 5.4.1).
 pub const DEFAULT_CHUNK_SIZE: u32 = 128;

@@ -118,6 +118,63 @@ pub fn encode_shared(
     encode(&message, payload, chunk_size)
 }
 
+/// The same chunks for a payload of `head` and `body`, where `body` is shared instead of copied:
+/// the pieces are to be written one after the other, and the first one begins with the
+/// header.
+///
+/// # Panics
+/// If `csid` is not in 2..=65 599, which is a bug of the caller.
+pub fn encode_around(
+    csid: u32,
+    timestamp: u32,
+    type_id: u8,
+    stream_id: u32,
+    head: &[u8],
+    body: &Bytes,
+    chunk_size: u32,
+) -> Vec<Bytes> {
+    let size = chunk_size.clamp(1, CHUNK_SIZE_MAX) as usize;
+    let length = head.len() + body.len();
+    if head.len() > size || length > MESSAGE_BYTES_MAX {
+        let parts = [head, body];
+        return vec![encode_shared(
+            csid, timestamp, type_id, stream_id, &parts, chunk_size,
+        )];
+    }
+    let message = Outgoing {
+        csid,
+        type_id,
+        stream_id,
+        timestamp,
+        compression: Compression::Full,
+    };
+    let mut headers = Vec::with_capacity(2 * HEADER_BYTES_MAX + head.len());
+    // The cast keeps the value: it has at most three bytes.
+    message.put_header(length as u32, &mut headers);
+    headers.extend_from_slice(head);
+    let first = headers.len();
+    if length > size {
+        put_basic_header(3, csid, &mut headers);
+        message.put_extended(&mut headers);
+    }
+    let headers = Bytes::from(headers);
+    let continuation = headers.slice(first..);
+    let mut pieces = vec![headers.slice(..first)];
+    let mut rest = body.clone();
+    let mut room = size - head.len();
+    loop {
+        let piece = rest.split_to(rest.len().min(room));
+        if !piece.is_empty() {
+            pieces.push(piece);
+        }
+        if rest.is_empty() {
+            return pieces;
+        }
+        pieces.push(continuation.clone());
+        room = size;
+    }
+}
+
 /// What the peer remembers of a chunk stream.
 #[derive(Debug)]
 struct LastMessage {
@@ -271,6 +328,9 @@ fn encode(message: &Outgoing, parts: &[&[u8]], chunk_size: u32) -> Bytes {
     debug_assert_eq!(out.len(), out.capacity(), "the size was computed exactly");
     Bytes::from(out)
 }
+
+/// A full header: three bytes of chunk stream, eleven of message, four of timestamp.
+const HEADER_BYTES_MAX: usize = 3 + 11 + 4;
 
 /// The length of the basic header (RTMP 1.0 section 5.3.1.1).
 fn basic_header_bytes(csid: u32) -> usize {

@@ -2,9 +2,10 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::rtmp::chunk::encode_shared;
+use crate::rtmp::chunk::{encode_around, encode_shared};
 use crate::rtmp::flv;
 use crate::rtmp::message::type_id;
+use crate::transmit::TransmitQueue;
 
 /// An audio, video or data message, cut into chunks once.
 ///
@@ -13,10 +14,15 @@ use crate::rtmp::message::type_id;
 /// state of either side's header compression. Its message stream ID is 1, which is the one nearly
 /// every player has; another ID costs the player 12 bytes of its own, not a copy.
 ///
+/// A picture is not copied for it either: its chunks are headers and slices of the frame, so a
+/// cached group of pictures stands in memory once, whoever plays it.
+///
 /// [`ChunkWriter`]: crate::rtmp::chunk::ChunkWriter
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedMessage {
-    chunks: Bytes,
+    /// One after the other; the first one begins with the header.
+    pieces: Box<[Bytes]>,
+    len: usize,
     chunk_size: u32,
 }
 
@@ -47,6 +53,30 @@ impl SharedMessage {
     ) -> Self {
         let header = flv::avc_header(key, composition_time_ms);
         Self::video(timestamp, &header, payload, chunk_size)
+    }
+
+    /// [`SharedMessage::avc`] that shares the access unit, unless a copy costs less.
+    pub fn avc_around(
+        timestamp: u32,
+        key: bool,
+        composition_time_ms: i32,
+        payload: &Bytes,
+        chunk_size: u32,
+    ) -> Self {
+        if payload.len() < SHARED_BYTES_MIN {
+            return Self::avc(timestamp, key, composition_time_ms, payload, chunk_size);
+        }
+        let header = flv::avc_header(key, composition_time_ms);
+        let pieces = encode_around(
+            VIDEO_CSID,
+            timestamp,
+            type_id::VIDEO,
+            SHARED_STREAM_ID,
+            &header,
+            payload,
+            chunk_size,
+        );
+        Self::of(pieces, chunk_size)
     }
 
     /// An audio message whose body is `header` and `payload`.
@@ -84,12 +114,12 @@ impl SharedMessage {
 
     /// How many bytes it puts on the wire, headers included.
     pub fn len(&self) -> usize {
-        self.chunks.len()
+        self.len
     }
 
     /// Never: a message has a header at least.
     pub fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
+        self.len == 0
     }
 
     /// The chunk size that it is cut to.
@@ -98,33 +128,45 @@ impl SharedMessage {
     }
 
     fn new(csid: u32, timestamp: u32, type_id: u8, payload: &[&[u8]], chunk_size: u32) -> Self {
+        let chunks = encode_shared(
+            csid,
+            timestamp,
+            type_id,
+            SHARED_STREAM_ID,
+            payload,
+            chunk_size,
+        );
+        Self::of(vec![chunks], chunk_size)
+    }
+
+    fn of(pieces: Vec<Bytes>, chunk_size: u32) -> Self {
         Self {
-            chunks: encode_shared(
-                csid,
-                timestamp,
-                type_id,
-                SHARED_STREAM_ID,
-                payload,
-                chunk_size,
-            ),
+            len: pieces.iter().map(Bytes::len).sum(),
+            pieces: pieces.into(),
             chunk_size,
         }
     }
 
-    /// The wire form for a message stream: a header where it has to be another one,
-    /// else empty, and the rest.
-    pub(in crate::rtmp) fn parts(&self, stream_id: u32) -> (Bytes, Bytes) {
-        if stream_id == SHARED_STREAM_ID {
-            return (Bytes::new(), self.chunks.clone());
+    /// Queues the wire form for a message stream, with a header of its own where that has to be
+    /// another one.
+    pub(in crate::rtmp) fn queue(&self, stream_id: u32, transmit: &mut TransmitQueue) {
+        let mut pieces = self.pieces.iter();
+        if stream_id != SHARED_STREAM_ID
+            && let Some(first) = pieces.next()
+        {
+            let mut rest = first.clone();
+            let before = rest.split_to(STREAM_ID_AT.min(rest.len()));
+            let _ = rest.split_to(STREAM_ID_BYTES.min(rest.len()));
+            let mut header = BytesMut::with_capacity(STREAM_ID_AT + STREAM_ID_BYTES);
+            header.extend_from_slice(&before);
+            // The one little-endian field of RTMP (section 5.3.1.2.1).
+            header.extend_from_slice(&stream_id.to_le_bytes());
+            transmit.push(header.freeze());
+            transmit.push(rest);
         }
-        let mut rest = self.chunks.clone();
-        let before = rest.split_to(STREAM_ID_AT.min(rest.len()));
-        let _ = rest.split_to(STREAM_ID_BYTES.min(rest.len()));
-        let mut header = BytesMut::with_capacity(STREAM_ID_AT + STREAM_ID_BYTES);
-        header.extend_from_slice(&before);
-        // The one little-endian field of RTMP (section 5.3.1.2.1).
-        header.extend_from_slice(&stream_id.to_le_bytes());
-        (header.freeze(), rest)
+        for piece in pieces {
+            transmit.push(piece.clone());
+        }
     }
 }
 
@@ -140,3 +182,5 @@ const SHARED_STREAM_ID: u32 = 1;
 /// length, one of type.
 const STREAM_ID_AT: usize = 8;
 const STREAM_ID_BYTES: usize = 4;
+/// A shorter picture is copied behind its header: one piece more for each player costs more.
+const SHARED_BYTES_MIN: usize = 512;

@@ -72,6 +72,8 @@ pub struct World {
     pub tap: Option<Vec<(SocketAddr, SocketAddr, Vec<u8>)>>,
     /// Calls of the gateway's inputs, to see that it does not spin.
     pub inputs: u64,
+    /// Connections that the gateway asked to be written to at once, at most.
+    pub most_transmits: usize,
     rtmp: BTreeMap<ConnId, RtmpPeer>,
     /// Connections without a peer of ours: what the gateway sent, and whether it closed.
     raw: BTreeMap<ConnId, Raw>,
@@ -166,6 +168,7 @@ impl World {
             stopped: None,
             tap: None,
             inputs: 0,
+            most_transmits: 0,
             rtmp: BTreeMap::new(),
             raw: BTreeMap::new(),
             browsers: Vec::new(),

@@ -213,9 +213,13 @@ impl World {
         self.gateway.handle_input(self.now, input);
         loop {
             let mut completed = Vec::new();
+            let mut transmits = 0;
             while let Some(output) = self.gateway.poll_output(self.now) {
                 match output {
-                    Output::Transmit(conn) => self.transmit(conn),
+                    Output::Transmit(conn) => {
+                        transmits += 1;
+                        self.transmit(conn);
+                    }
                     Output::Close(conn) => self.close(conn),
                     Output::Transcode { worker, job } => {
                         completed.extend(self.workers[worker].run(job));
@@ -225,6 +229,7 @@ impl World {
                     }
                 }
             }
+            self.most_transmits = self.most_transmits.max(transmits);
             if completed.is_empty() {
                 break;
             }

@@ -294,6 +294,36 @@ fn a_shared_message_is_not_copied_and_fits_any_stream_id() {
 }
 
 #[test]
+fn a_picture_is_shared_in_its_frame_and_reads_the_same() {
+    for size in [0, 100, 600, 4_091, 4_092, 4_096, 70_000] {
+        let picture = Bytes::from(vec![0x65; size]);
+        for timestamp in [40, 0x0123_4567] {
+            let copied = SharedMessage::avc(timestamp, true, 7, &picture, 4_096);
+            let around = SharedMessage::avc_around(timestamp, true, 7, &picture, 4_096);
+            assert_eq!(around.len(), copied.len());
+            let wire = [copied, around.clone()].map(|message| {
+                let mut peer = Peer::connected_with(Limits {
+                    chunk_size_out: 4_096,
+                    ..Limits::default()
+                });
+                let (first, second) = (peer.play("s"), peer.play("s"));
+                [first, second].map(|stream_id| {
+                    peer.session.send_shared(stream_id, &message);
+                    let queue = peer.session.transmit();
+                    std::iter::from_fn(|| queue.pop()).collect::<Vec<_>>()
+                })
+            });
+            for (copied, around) in wire[0].iter().zip(&wire[1]) {
+                assert_eq!(copied.concat(), around.concat(), "{size} bytes");
+            }
+            if size >= 600 {
+                assert_eq!(wire[1][0][1].as_ptr(), picture.as_ptr(), "not copied");
+            }
+        }
+    }
+}
+
+#[test]
 fn another_chunk_size_is_announced_before_it_is_used() {
     let limits = Limits {
         chunk_size_out: 4_096,
