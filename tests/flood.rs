@@ -1,14 +1,16 @@
 //! The load tool against a gateway on real sockets of this machine: what is clean, what is
 //! not, and that it says why.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Output};
 use std::thread::{self, JoinHandle};
 
 use rtmp_gateway::config::Config;
 use rtmp_gateway::net::{Server, Stopper};
+use rtmp_gateway::rtmp::client::{Client, ClientOptions, Event, Goal, RtmpUrl};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 /// A gateway in a thread of its own.
 struct Running {
@@ -183,6 +185,51 @@ fn publishers_of_a_file_take_turns_at_several_bit_rates() {
         mbps(1),
         mbps(2)
     );
+}
+
+/// The load tool's players beside a hundred that do not read: the stream is clean and on time.
+#[test]
+fn players_that_stop_reading_cost_the_others_nothing() {
+    let gateway = Running::start();
+    let stuck: Vec<TcpStream> = (0..100).map(|_| stuck_player(gateway.rtmp)).collect();
+    let run = gateway.mixed(&[
+        "--publish",
+        "1@RTMP/live/s",
+        "--play",
+        "20@RTMP/live/s",
+        "--bitrate",
+        "4M",
+        "--duration",
+        "4s",
+        "--max-p99",
+        "250ms",
+    ]);
+    run.assert_clean();
+    drop(stuck);
+}
+
+/// A player of `live/s` that reads nothing once it plays.
+fn stuck_player(server: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    // So that the kernel does not read in its place.
+    socket.set_recv_buffer_size(4_096).expect("a size");
+    socket.connect(&server.into()).expect("the gateway listens");
+    let mut stream = TcpStream::from(socket);
+    let url = RtmpUrl::parse(&format!("rtmp://{server}/live/s")).expect("a URL");
+    let mut client = Client::new(url, Goal::Play, ClientOptions::default(), 1);
+    let mut buffer = [0; 4_096];
+    loop {
+        while let Some(part) = client.transmit().pop() {
+            stream.write_all(&part).expect("the gateway reads");
+        }
+        while let Some(event) = client.poll_event() {
+            if event == Event::Playing {
+                return stream;
+            }
+        }
+        let count = stream.read(&mut buffer).expect("the gateway answers");
+        client.receive(&buffer[..count]).expect("RTMP");
+    }
 }
 
 #[test]

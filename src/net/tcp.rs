@@ -30,6 +30,10 @@ const SLICES_MAX: usize = 64;
 /// Bytes written to one connection in one turn before others get theirs.
 pub(super) const WRITE_BUDGET: usize = 512 * 1024;
 
+/// Time for the writes of one round. Most take some microseconds, but a storm of new players is as
+/// many bursts of cached pictures. Whom it does not come to keeps its place.
+pub(super) const WRITES_TIME: Duration = Duration::from_millis(2);
+
 /// Reads of an RTMP connection that are acknowledged at once: what it takes to begin publishing
 /// or playing. ffmpeg writes its commands one by one with Nagle's algorithm on, so each
 /// waits for the acknowledgement of the one before.
