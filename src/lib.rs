@@ -11,12 +11,13 @@
 //! | world | [`net`] |
 //! | gateway | [`gateway`] |
 //! | bridge | [`bridge`] |
-//! | services | [`hub`], [`transcode`], [`signaling`] |
+//! | services | [`hub`], [`transcode`], [`signaling`], [`access`] |
 //! | settings | [`config`], which protocols do not know |
 //! | protocols | [`rtmp`], [`rtp`], [`http`], [`webrtc`] |
 //! | bit streams | [`codec`] |
 //! | words | [`media`], [`ids`], [`wire`], [`transmit`] |
 
+pub mod access;
 pub mod bridge;
 pub mod codec;
 pub mod config;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use log::{LevelFilter, info};
+use rtmp_gateway::access::Access;
 use rtmp_gateway::config::Config;
 use rtmp_gateway::demo;
 use rtmp_gateway::net::Server;
@@ -102,7 +103,10 @@ fn load(file: Option<&Path>) -> Result<(Config, String), String> {
         }
     };
     match Config::load(path) {
-        Ok(config) => Ok((config, path.display().to_string())),
+        Ok(config) => match Access::new(&config.access) {
+            Ok(_) => Ok((config, path.display().to_string())),
+            Err(error) => Err(format!("{}: {error}", path.display())),
+        },
         Err(error) => Err(error.to_string()),
     }
 }

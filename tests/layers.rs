@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["net"],
     &["gateway"],
     &["bridge"],
-    &["hub", "transcode", "signaling"],
+    &["hub", "transcode", "signaling", "access"],
     // Read by whoever decides. Protocols are given their limits and need not know it.
     &["config"],
     &["rtmp", "rtp", "http", "webrtc"],

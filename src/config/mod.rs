@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-pub use value::{BFramePolicy, GopCache, Merge, PublicAddress};
+pub use value::{BFramePolicy, GopCache, Merge, PublicAddress, Right, Secret};
 
 use reader::{Document, Section};
 use value::Value;
@@ -154,6 +154,28 @@ sections! {
         cors_allow_origin: String = "*".into(), header_text;
         /// How clients reach this server, put before the path of a session's `Location`.
         public_url: String = String::new(), http_url;
+    }
+
+    /// Who may do what.
+    access: Access {
+        /// What everybody may do without a token.
+        anonymous: Vec<Right> = Right::ALL.to_vec(), ();
+        /// A token that may do everything; empty: there is none.
+        secret: Secret = Secret::default(), ();
+        /// The key of JWTs signed by HS256; empty: none are taken.
+        jwt_secret: Secret = Secret::default(), ();
+        /// Public keys, in PEM, of JWTs signed by ES256 or EdDSA; empty: none are taken.
+        jwt_public_key: Secret = Secret::default(), ();
+        /// What a JWT's `aud` must name; empty: anything.
+        jwt_audience: String = String::new(), short_text;
+        /// What a JWT's `iss` must be; empty: anything.
+        jwt_issuer: String = String::new(), short_text;
+        /// How far the clocks of whoever makes JWTs and of this machine may differ.
+        jwt_leeway as jwt_leeway_ms: Duration = millis(30_000), 0..=600_000;
+        /// Whether a JWT must say when it expires.
+        jwt_require_expiry: bool = true, ();
+        /// Whether `/metrics` needs the right `api`.
+        guard_metrics: bool = true, ();
     }
 
     /// WebRTC publishers (WHIP) and viewers (WHEP).
@@ -446,6 +468,13 @@ fn http_url(text: &str) -> Result<(), String> {
         return Err("must be like \"https://gateway.example\", without a slash at its end".into());
     }
     header_text(text)
+}
+
+/// Text that is compared with a claim of a token.
+fn short_text(text: &str) -> Result<(), String> {
+    (text.len() <= 256)
+        .then_some(())
+        .ok_or_else(|| "must be at most 256 bytes".into())
 }
 
 /// Linux bounds the name of a congestion control by `TCP_CA_NAME_MAX`, 16 with its end.

@@ -1,4 +1,7 @@
 //! The types a key may have: how each is read from TOML, held to its range and shown.
+//! Those of `[access]` stand in `access`.
+
+mod access;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -7,6 +10,8 @@ use std::time::Duration;
 
 use log::LevelFilter;
 use toml::de::DeValue;
+
+pub use access::{Right, Secret};
 
 /// A type that a key of the configuration may have.
 pub(super) trait Value: Sized {

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::admission::Reader;
 use super::rtmp::Playing;
 use super::sessions::PeerRole;
 use super::{Connection, Gateway};
@@ -38,7 +39,10 @@ pub(super) struct StreamInfo {
 #[derive(Debug, Serialize)]
 struct PublisherInfo {
     protocol: &'static str,
-    client: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
     uptime_s: f64,
     silent_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -129,12 +133,13 @@ struct PlayerInfo {
 
 impl Gateway {
     /// All streams, by name.
-    pub(super) fn api_streams(&mut self, now: Instant) -> StreamList {
+    pub(super) fn api_streams(&mut self, now: Instant, reader: &Reader) -> StreamList {
         let streams = self
             .hub
             .sorted()
             .into_iter()
-            .map(|(id, stream)| self.stream_info(now, id, stream))
+            .filter(|(_, stream)| reader.sees(&stream.key))
+            .map(|(id, stream)| self.stream_info(now, id, stream, reader))
             .collect();
         StreamList {
             rtmp_port: self.config.rtmp.listen.port(),
@@ -143,19 +148,33 @@ impl Gateway {
     }
 
     /// Everything about one stream, from ingest to each player.
-    pub(super) fn api_stream(&mut self, now: Instant, name: &str) -> Option<StreamInfo> {
-        let id = self.hub.find(name)?;
+    pub(super) fn api_stream(
+        &mut self,
+        now: Instant,
+        name: &str,
+        reader: &Reader,
+    ) -> Option<StreamInfo> {
+        let id = self.hub.find(name).filter(|_| reader.sees(name))?;
+        if !reader.sees_clients() {
+            return Some(self.stream_info(now, id, self.hub.get(id)?, reader));
+        }
         let players = self.hub.get(id)?.players().collect::<Vec<_>>();
         let list = players
             .into_iter()
             .filter_map(|p| self.player_info(now, id, p))
             .collect();
-        let mut info = self.stream_info(now, id, self.hub.get(id)?);
+        let mut info = self.stream_info(now, id, self.hub.get(id)?, reader);
         info.player_list = Some(list);
         Some(info)
     }
 
-    fn stream_info(&self, now: Instant, id: StreamId, stream: &Stream) -> StreamInfo {
+    fn stream_info(
+        &self,
+        now: Instant,
+        id: StreamId,
+        stream: &Stream,
+        reader: &Reader,
+    ) -> StreamInfo {
         let (app, name) = stream.key.rsplit_once('/').unwrap_or(("", &stream.key));
         let pipeline = self.transcoding.of_stream(id);
         let target = pipeline.map(|pipeline| pipeline.target);
@@ -165,7 +184,8 @@ impl Gateway {
             stream: name.to_owned(),
             publisher: stream.publisher.as_ref().map(|publisher| PublisherInfo {
                 protocol: publisher.protocol,
-                client: publisher.client.clone(),
+                client: reader.sees_clients().then(|| publisher.client.clone()),
+                user: publisher.user.clone().filter(|_| reader.sees_clients()),
                 uptime_s: now.duration_since(publisher.since).as_secs_f64(),
                 silent_ms: now.duration_since(publisher.last_media).as_millis() as u64,
                 ingest: self.ingest_info(publisher.peer),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{Drain, Fate, Gateway, StreamId};
+use crate::access::Right;
 use crate::http::{self, Limits, Request, Response};
 use crate::hub::{Announced, ClaimError, Publisher};
 use crate::ids::{ConnId, PeerId, SessionId};
@@ -100,12 +101,21 @@ impl Gateway {
     fn http_respond(&mut self, now: Instant, http: &HttpConnection, request: &Request) -> Response {
         match Route::of(request) {
             Route::Page(asset) => asset.respond(request),
-            Route::ApiStreams => Response::json(&self.api_streams(now)).with_cors(),
-            Route::ApiStream { name } => match self.api_stream(now, &name) {
-                Some(stream) => Response::json(&stream).with_cors(),
-                None => crate::signaling::route::unknown_stream(),
+            Route::ApiStreams => match self.api_reader(request) {
+                Ok(reader) => Response::json(&self.api_streams(now, &reader)).with_cors(),
+                Err(refusal) => refusal,
             },
-            Route::Metrics => self.metrics(now),
+            Route::ApiStream { name } => match self.api_reader(request) {
+                Ok(reader) => match self.api_stream(now, &name, &reader) {
+                    Some(stream) => Response::json(&stream).with_cors(),
+                    None => crate::signaling::route::unknown_stream(),
+                },
+                Err(refusal) => refusal,
+            },
+            Route::Metrics => match self.admit_to_metrics(request) {
+                Ok(()) => self.metrics(now),
+                Err(refusal) => refusal,
+            },
             Route::Healthz if self.drain == Drain::Running => Response::text("ok\n"),
             Route::Healthz => {
                 answer::unavailable("draining", "The gateway is about to stop.", RETRY)
@@ -173,6 +183,14 @@ impl Gateway {
         if self.drain != Drain::Running {
             return answer::unavailable("draining", "The gateway is about to stop.", RETRY);
         }
+        let token = token.as_ref().map(Token::as_str);
+        let admitted = match self.admit(Right::Publish, key, token) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                log::warn!("whip {client}: may not publish {key}: {refusal}");
+                return answer::refused(refusal);
+            }
+        };
         if self.publishers >= self.config.webrtc.publishers_max {
             self.stats.error("publishers_max");
             let text = "The gateway has as many WHIP publishers as it may have.";
@@ -184,10 +202,10 @@ impl Gateway {
             Ok(answered) => answered,
             Err(response) => return response,
         };
-        let token = token.map(|token| token.as_str().to_owned());
         let publisher = Publisher {
             peer: PeerId::Webrtc(id),
-            token: token.clone(),
+            user: admitted.identity.user,
+            holder: admitted.holder.clone(),
             protocol: "whip",
             client: client.to_string(),
             since: now,
@@ -214,7 +232,7 @@ impl Gateway {
         };
         self.stats.session("whip");
         log::info!("whip {id} {client}: publishes {key}");
-        let resource = self.add_publisher(now, session, stream, client, token);
+        let resource = self.add_publisher(now, session, stream, client, admitted.holder);
         if let Some(displaced) = displaced {
             self.displace(now, displaced);
         }
@@ -233,6 +251,14 @@ impl Gateway {
         if self.drain != Drain::Running {
             return answer::unavailable("draining", "The gateway is about to stop.", RETRY);
         }
+        let token = token.as_ref().map(Token::as_str);
+        let admitted = match self.admit(Right::Play, key, token) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                log::warn!("whep {client}: may not play {key}: {refusal}");
+                return answer::refused(refusal);
+            }
+        };
         if self.sessions.len() - self.publishers >= self.config.webrtc.viewers_max {
             self.stats.error("viewers_max");
             let text = "The gateway has as many WHEP viewers as it may have.";
@@ -265,8 +291,7 @@ impl Gateway {
         };
         self.stats.session("whep");
         log::info!("whep {id} {client}: plays {key}");
-        let token = token.map(|token| token.as_str().to_owned());
-        let resource = self.add_viewer(now, session, stream_id, client, token);
+        let resource = self.add_viewer(now, session, stream_id, client, admitted.holder);
         answer::created(&resource, &EntityTag::of_generation(0), sdp)
     }
 
@@ -280,10 +305,11 @@ impl Gateway {
         let Some(id) = self.resources.get(&patch.session).copied() else {
             return answer::unknown_session();
         };
+        let holder = self.holder(patch.token.as_ref());
         let Some(peer) = self.sessions.get_mut(&id) else {
             return answer::unknown_session();
         };
-        if !peer.may_change(patch.token.as_ref().map(Token::as_str)) {
+        if !peer.may_change(&holder) {
             return answer::unauthorized(patch.token.as_ref());
         }
         let tag = EntityTag::of_generation(peer.ice_generation);
@@ -300,10 +326,11 @@ impl Gateway {
         let Some(id) = self.resources.get(session).copied() else {
             return answer::unknown_session();
         };
+        let holder = self.holder(token.as_ref());
         let allowed = self
             .sessions
             .get(&id)
-            .is_some_and(|peer| peer.may_change(token.as_ref().map(Token::as_str)));
+            .is_some_and(|peer| peer.may_change(&holder));
         if !allowed {
             return answer::unauthorized(token.as_ref());
         }

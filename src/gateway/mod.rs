@@ -7,6 +7,7 @@
 //!
 //! | module | what it adds to [`Gateway`] |
 //! | --- | --- |
+//! | `admission` | who is let in |
 //! | `rtmp` | RTMP connections: publish, play, and messages on their way to players |
 //! | `http` | the page, the API, WHIP and WHEP |
 //! | `sessions` | WebRTC sessions come and go |
@@ -16,6 +17,7 @@
 //! | `streams` | what joins them: publishers come and go, sound is transcoded |
 //! | `api`, `metrics` | what is told to operators |
 
+mod admission;
 mod api;
 mod deadlines;
 mod fanout;
@@ -36,8 +38,9 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::access::Access;
 use crate::config::Config;
 use crate::hub::{self, Hub, RingLimits};
 pub use crate::ids::ConnId;
@@ -45,6 +48,7 @@ use crate::ids::{IdMap, PeerId, SessionId, StreamId};
 use crate::transcode::{AacSettings, Completed, Job, OpusSettings, PipelineId};
 use crate::transmit::TransmitQueue;
 use crate::webrtc::{Demux, Engine, EngineConfig};
+use admission::WallClock;
 use deadlines::Deadlines;
 use fanout::Fanout;
 use secrets::Secrets;
@@ -154,6 +158,8 @@ pub struct World {
     pub workers: usize,
     /// Random and secret.
     pub seed: [u8; 32],
+    /// The time of day: since 1970, UTC.
+    pub unix_time: Duration,
 }
 
 /// What the world counts for `/metrics`, since the start.
@@ -221,6 +227,8 @@ pub struct Gateway {
     /// Datagrams for the ICE-TCP connection that is being worked on.
     tcp_datagrams: Vec<Vec<u8>>,
     secrets: Secrets,
+    access: Access,
+    clock: WallClock,
     stats: Stats,
     world: WorldCounters,
     started: Instant,
@@ -261,8 +269,9 @@ impl Gateway {
     /// A gateway without sessions.
     ///
     /// # Errors
-    /// If no certificate for DTLS can be made.
+    /// If no certificate for DTLS can be made, or if a key for tokens is none.
     pub fn new(config: Arc<Config>, world: World, now: Instant) -> Result<Self, StartError> {
+        let access = Access::new(&config.access).map_err(|error| StartError(error.to_string()))?;
         let engine = Engine::new(EngineConfig {
             candidates: world.candidates,
             tcp: config.webrtc.tcp,
@@ -296,6 +305,8 @@ impl Gateway {
             session_datagrams: Vec::new(),
             tcp_datagrams: Vec::new(),
             secrets: Secrets::new(&world.seed),
+            access,
+            clock: WallClock::new(now, world.unix_time),
             stats: Stats::default(),
             world: WorldCounters::default(),
             started: now,

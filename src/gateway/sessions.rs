@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::streams::Leave;
 use super::{Gateway, Owner};
+use crate::access::Holder;
 use crate::bridge::webrtc_egress::{Viewer, ViewerLimits};
 use crate::bridge::webrtc_ingest::{IngestLimits, WebrtcIngest};
 use crate::config::{BFramePolicy, GopCache};
@@ -34,7 +35,7 @@ pub(super) struct Peer {
     pub(super) ice_generation: u32,
     /// The secret in its URL.
     resource: String,
-    token: Option<String>,
+    holder: Holder,
     pub(super) last_media: Instant,
 }
 
@@ -45,9 +46,10 @@ pub(super) enum PeerRole {
 }
 
 impl Peer {
-    /// Who made the session with a token must show it to change it.
-    pub(super) fn may_change(&self, token: Option<&str>) -> bool {
-        self.token.is_none() || self.token.as_deref() == token
+    /// Who made the session with a token must show it, or another one of the same user, to
+    /// change it.
+    pub(super) fn may_change(&self, holder: &Holder) -> bool {
+        self.holder.is_nobody() || self.holder.is_same(holder)
     }
 
     pub(super) fn round_trip_ms(&self) -> Option<f64> {
@@ -123,7 +125,7 @@ impl Gateway {
         session: Session,
         stream: StreamId,
         client: SocketAddr,
-        token: Option<String>,
+        holder: Holder,
     ) -> String {
         let webrtc = &self.config.webrtc;
         let limits = IngestLimits {
@@ -139,7 +141,7 @@ impl Gateway {
         };
         self.publishers += 1;
         let role = PeerRole::Publisher(Box::new(WebrtcIngest::new(limits)));
-        self.add_session(now, session, role, stream, client, token)
+        self.add_session(now, session, role, stream, client, holder)
     }
 
     /// Takes a viewer's session in; answers the secret of its URL.
@@ -149,7 +151,7 @@ impl Gateway {
         session: Session,
         stream: StreamId,
         client: SocketAddr,
-        token: Option<String>,
+        holder: Holder,
     ) -> String {
         let streams = &self.config.streams;
         let limits = ViewerLimits {
@@ -164,7 +166,7 @@ impl Gateway {
         };
         let id = session.id();
         let role = PeerRole::Viewer(Viewer::new(limits));
-        let resource = self.add_session(now, session, role, stream, client, token);
+        let resource = self.add_session(now, session, role, stream, client, holder);
         self.player_came(now, stream, PeerId::Webrtc(id));
         resource
     }
@@ -176,7 +178,7 @@ impl Gateway {
         role: PeerRole,
         stream: StreamId,
         client: SocketAddr,
-        token: Option<String>,
+        holder: Holder,
     ) -> String {
         let id = session.id();
         let resource = self.secrets.name();
@@ -195,7 +197,7 @@ impl Gateway {
             keyframe_requests: 0,
             ice_generation: 0,
             resource: resource.clone(),
-            token,
+            holder,
             last_media: now,
         };
         self.deadlines.arm(Owner::Session(id), peer.next_timeout());

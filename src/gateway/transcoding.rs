@@ -353,6 +353,7 @@ const REOPEN_FORGIVEN: Duration = Duration::from_secs(300);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Holder;
     use crate::hub::{Announced, Hub, Limits, Publisher, RingLimits};
     use crate::ids::{PeerId, SessionId};
 
@@ -403,7 +404,8 @@ mod tests {
         });
         let publisher = Publisher {
             peer: PeerId::Webrtc(SessionId(1)),
-            token: None,
+            user: None,
+            holder: Holder::default(),
             protocol: "rtmp",
             client: String::new(),
             since: now,

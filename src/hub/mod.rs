@@ -80,7 +80,7 @@ impl Hub {
 
     /// Makes `publisher` the publisher of `key`.
     ///
-    /// A live publisher is only displaced by one with the same token, or after it was silent
+    /// A live publisher is only displaced by the same holder, or after it was silent
     /// for `takeover_silence`; it is answered as the second value, and is to be told.
     pub fn claim(
         &mut self,
@@ -102,8 +102,8 @@ impl Hub {
         let stream = self.streams.get_mut(&id).expect("it was opened above");
         let displaced = match &stream.publisher {
             Some(present) => {
-                let same_token = present.token.is_some() && present.token == publisher.token;
-                if !same_token && stream.is_active(publisher.since, silence) {
+                let is_same = present.holder.is_same(&publisher.holder);
+                if !is_same && stream.is_active(publisher.since, silence) {
                     return Err(ClaimError::Busy);
                 }
                 Some(present.peer)

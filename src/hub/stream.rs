@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::live_clock::LiveClock;
 use super::meter::Meter;
 use super::ring::{Ring, RingLimits};
+use crate::access::Holder;
 use crate::ids::PeerId;
 use crate::media::{Codec, Frame, MediaTime, TrackConfig, TrackKind};
 
@@ -59,8 +60,10 @@ pub struct Announced {
 pub struct Publisher {
     /// The session.
     pub peer: PeerId,
-    /// What it proved itself with; the same token may take the stream over at once.
-    pub token: Option<String>,
+    /// The user of its token, if it is one's.
+    pub user: Option<String>,
+    /// Whose it is; the same one may take the stream over at once.
+    pub holder: Holder,
     /// "rtmp" or "whip".
     pub protocol: &'static str,
     /// Address and program, for people.

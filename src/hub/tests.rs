@@ -1,4 +1,5 @@
 use super::*;
+use crate::access::Holder;
 use crate::codec::aac::AudioSpecificConfig;
 use crate::ids::{ConnId, SessionId};
 use crate::media::TrackConfig;
@@ -26,7 +27,8 @@ fn peer(n: u64) -> PeerId {
 fn publisher(n: u64, token: Option<&str>, since: Instant) -> Publisher {
     Publisher {
         peer: peer(n),
-        token: token.map(str::to_owned),
+        user: None,
+        holder: Holder::new(token, None),
         protocol: "rtmp",
         client: String::new(),
         since,

@@ -181,6 +181,7 @@ impl EventLoop {
 
     fn turn(&mut self, now: Instant, events: &Events) {
         self.gateway.set_world_counters(self.counters());
+        self.gateway.set_unix_time(now, super::unix_time());
         // 3. Feed what arrived.
         for event in events {
             self.note(event);

@@ -31,7 +31,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use log::{debug, info, warn};
 use mio::net::TcpListener;
@@ -94,6 +94,7 @@ impl Server {
         let candidates = addresses.candidates().to_vec();
         let udp = Udp::new(udp_socket, addresses, config.sockets.udp_gso);
         let udp = udp.map_err(system("udp"))?;
+        report_access(&config);
         report_addresses(&config, rtmp_addr, http_addr, udp_addr, &candidates, &udp);
 
         let limits = (config.rtmp.connections_max, config.http.connections_max);
@@ -116,6 +117,7 @@ impl Server {
             candidates,
             workers: config.audio.workers,
             seed,
+            unix_time: unix_time(),
         };
         let gateway = Gateway::new(Arc::new(config), world, Instant::now())
             .map_err(|error| BindError::Gateway(error.to_string()))?;
@@ -298,6 +300,29 @@ fn report_file_limit(config: &Config) {
         ),
         Ok(limit) => debug!("limit of open files is {limit}, {wanted} may be needed"),
         Err(error) => warn!("limit of open files cannot be raised: {error}"),
+    }
+}
+
+/// The time of day; before 1970 it is 1970.
+fn unix_time() -> Duration {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+/// What nobody needs a token for is said at every start, so that nobody leaves it open
+/// unawares.
+fn report_access(config: &Config) {
+    let access = &config.access;
+    if !access.anonymous.is_empty() {
+        let rights: Vec<&str> = access.anonymous.iter().map(|right| right.name()).collect();
+        warn!(
+            "everybody who reaches the ports may, without a token: {} (access.anonymous)",
+            rights.join(", ")
+        );
+    }
+    if !access.secret.is_empty() {
+        warn!("whoever knows access.secret may do everything: it is for development");
     }
 }
 

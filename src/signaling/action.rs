@@ -156,7 +156,7 @@ fn at_endpoint(request: &Request, direction: Direction, app: String, stream: Str
             return Action::Answer(refusal);
         }
     };
-    let token = token(request);
+    let token = Token::of(request);
     match direction {
         Direction::Send => Action::Publish {
             app,
@@ -174,7 +174,7 @@ fn at_endpoint(request: &Request, direction: Direction, app: String, stream: Str
 }
 
 fn at_session(request: &Request, session: String) -> Action {
-    let token = token(request);
+    let token = Token::of(request);
     match request.method {
         // `If-Match` on DELETE is ignored (RFC 9725 section 4.2).
         Method::Delete => return Action::Delete { session, token },
@@ -235,18 +235,6 @@ fn wrong_type(request: &Request, wanted: &str) -> Option<Response> {
     .with_header("Accept-Post", answer::SDP)
     .with_header("Accept-Patch", answer::SDPFRAG);
     Some(refusal)
-}
-
-/// A bearer token (RFC 6750 section 2.1), else `?token=`; an empty one is none.
-fn token(request: &Request) -> Option<Token> {
-    let bearer = request.headers.get("authorization").and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-    });
-    bearer
-        .filter(|token| !token.is_empty())
-        .or_else(|| request.query("token").filter(|token| !token.is_empty()))
-        .map(Token::new)
 }
 
 fn endpoint(direction: Direction, segments: &[String]) -> Resource {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::sdpfrag::Fragment;
 use super::{EntityTag, Token};
+use crate::access::Refusal;
 use crate::http::{Response, Status, target};
 
 /// 201 to an offer, with the answer, the session URL and its entity tag. OBS 30 takes no
@@ -51,7 +52,7 @@ pub fn unknown_session() -> Response {
     )
 }
 
-/// 401: no token was shown, or a wrong one (RFC 6750 section 3).
+/// 401: no token was shown, or not that of the session (RFC 6750 section 3).
 pub fn unauthorized(shown: Option<&Token>) -> Response {
     let (challenge, reason, detail) = match shown {
         None => (
@@ -66,6 +67,26 @@ pub fn unauthorized(shown: Option<&Token>) -> Response {
         ),
     };
     problem(Status::Unauthorized, reason, detail).with_header("WWW-Authenticate", challenge)
+}
+
+/// 401 or 403: who asks is not let in (RFC 6750 section 3.1).
+pub fn refused(refusal: Refusal) -> Response {
+    let (status, error) = match refusal {
+        Refusal::Missing => return unauthorized(None),
+        Refusal::Forbidden(_) => (Status::Forbidden, "insufficient_scope"),
+        Refusal::Reserved => {
+            let detail = format!("This is refused: {refusal}.");
+            return problem(Status::Forbidden, refusal.reason(), &detail);
+        }
+        _ => (Status::Unauthorized, "invalid_token"),
+    };
+    let detail = format!("This is refused: {refusal}.");
+    // The sentence has quotes, which would end the parameter.
+    let challenge = format!(
+        "Bearer realm=\"rtmp-gateway\", error=\"{error}\", error_description=\"{}\"",
+        refusal.to_string().replace('"', "'")
+    );
+    problem(status, refusal.reason(), &detail).with_header("WWW-Authenticate", challenge)
 }
 
 /// 409: the stream is not in a state for this. For a player whose publisher is absent,

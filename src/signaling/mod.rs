@@ -15,6 +15,8 @@
 
 use std::fmt;
 
+use crate::http::Request;
+
 pub mod action;
 pub mod answer;
 pub mod entity_tag;
@@ -36,6 +38,19 @@ impl Token {
     /// A token of this text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
+    }
+
+    /// The one of `request`: a bearer token (RFC 6750 section 2.1), else `?token=`; an
+    /// empty one is none.
+    pub fn of(request: &Request) -> Option<Self> {
+        let bearer = request.headers.get("authorization").and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        });
+        bearer
+            .filter(|token| !token.is_empty())
+            .or_else(|| request.query("token").filter(|token| !token.is_empty()))
+            .map(Self::new)
     }
 
     /// Its text.

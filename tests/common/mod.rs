@@ -5,5 +5,6 @@
 
 pub mod browser;
 pub mod clip;
+pub mod jwt;
 pub mod watch;
 pub mod world;

@@ -32,6 +32,7 @@ impl Bare {
             candidates: vec![CANDIDATE],
             workers: 1,
             seed: [9; 32],
+            unix_time: std::time::Duration::from_secs(1_800_000_000),
         };
         Self {
             gateway: Gateway::new(Arc::new(config), world, now).expect("a gateway"),

@@ -19,3 +19,4 @@ mod slow_player;
 mod takeover;
 mod whep_session;
 mod whip_session;
+mod who_may;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::RtmpConnection;
+use crate::access::Right;
 use crate::bridge::rtmp_egress::{GopStart, RtmpPlayer};
 use crate::config::GopCache;
 use crate::gateway::{Connection, Fate, Gateway};
@@ -60,6 +61,13 @@ impl Gateway {
         request: PlayRequest,
     ) {
         let key = &request.name.key;
+        if let Err(refusal) = self.admit(Right::Play, key, request.name.token()) {
+            log::warn!("{}: may not play {key}: {refusal}", rtmp.tag());
+            let text = format!("Playing {key} is refused: {refusal}.");
+            rtmp.session
+                .reject_play(message_stream, PlayRefusal::BadAuth, &text);
+            return;
+        }
         let published = self
             .hub
             .find(key)

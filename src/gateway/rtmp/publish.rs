@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::RtmpConnection;
+use crate::access::Right;
 use crate::bridge::rtmp_ingest::{BFrames, IngestError, RtmpIngest};
 use crate::config::BFramePolicy;
 use crate::gateway::streams::Leave;
@@ -26,13 +27,26 @@ impl Gateway {
         message_stream: u32,
         request: PublishRequest,
     ) {
+        let token = request.name.token();
+        let admitted = match self.admit(Right::Publish, &request.name.key, token) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                let key = &request.name.key;
+                log::warn!("{}: may not publish {key}: {refusal}", rtmp.tag());
+                let text = format!("Publishing {key} is refused: {refusal}.");
+                rtmp.session
+                    .reject_publish(message_stream, PublishRefusal::BadAuth, &text);
+                return;
+            }
+        };
         let program = rtmp
             .session
             .connect_info()
             .and_then(|info| info.flash_version.clone());
         let publisher = Publisher {
             peer: rtmp.peer_id(message_stream),
-            token: request.name.token().map(str::to_owned),
+            user: admitted.identity.user,
+            holder: admitted.holder,
             protocol: "rtmp",
             client: format!("{} {}", rtmp.peer, program.as_deref().unwrap_or_default())
                 .trim()

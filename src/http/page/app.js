@@ -128,13 +128,16 @@ function showFigures(list, figures) {
 
 async function pollStreams() {
   try {
-    const response = await fetch('/api/v1/streams', { signal: AbortSignal.timeout(5000) });
-    if (!response.ok) throw new Error(`status ${response.status}`);
-    const answer = await response.json();
+    const headers = token() ? { Authorization: `Bearer ${token()}` } : {};
+    const response = await fetch('/api/v1/streams', { headers, signal: AbortSignal.timeout(5000) });
+    const isClosed = [401, 403].includes(response.status);
+    if (!response.ok && !isClosed) throw new Error(`status ${response.status}`);
+    const answer = isClosed ? {} : await response.json();
     app.streams = answer.streams ?? [];
     app.rtmpPort = answer.rtmp_port ?? 1935;
     const count = app.streams.filter((stream) => stream.publisher).length;
-    summary(count === 0 ? 'nothing live' : `${count} live`, count > 0 ? 'good' : '');
+    if (isClosed) summary('the list needs a token', '');
+    else summary(count === 0 ? 'nothing live' : `${count} live`, count > 0 ? 'good' : '');
     showStreams();
   } catch {
     summary('gateway does not answer', 'bad');

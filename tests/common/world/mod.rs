@@ -38,6 +38,9 @@ use time::OnWay;
 /// Where the gateway's UDP socket is.
 pub const CANDIDATE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 8000);
 
+/// The time of day when the world begins: since 1970.
+pub const UNIX_START: Duration = Duration::from_secs(1_800_000_000);
+
 /// How datagrams travel, each way.
 #[derive(Clone, Copy, Debug)]
 pub struct Link {
@@ -159,6 +162,7 @@ impl World {
             candidates: vec![CANDIDATE],
             workers: 2,
             seed: [7; 32],
+            unix_time: UNIX_START,
         };
         Self {
             now,
