@@ -7,10 +7,13 @@
 //! | [`rtmp_egress`] | frames of a stream | chunks for an RTMP player |
 //! | [`webrtc_egress`] | frames of a stream | RTP packets for a WebRTC viewer |
 //!
+//! `sound_pace` keeps a viewer from more sound than its browser can play.
+//!
 //! Each works on one stream and one session that it is handed; none knows of sockets
 //! or of the other sessions.
 
 pub mod rtmp_egress;
 pub mod rtmp_ingest;
+mod sound_pace;
 pub mod webrtc_egress;
 pub mod webrtc_ingest;

@@ -20,6 +20,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::sound_pace::SoundPace;
 use crate::hub::{Entry, Stream};
 use crate::media::{Codec, MediaTime, TrackConfig, TrackKind};
 use crate::rtp::h264_packetizer::packetize;
@@ -48,6 +49,7 @@ pub struct Viewer {
     video: u64,
     audio: u64,
     audio_started: bool,
+    sound_pace: SoundPace,
     /// The last RTP time of a picture, as time on the stream's clock.
     video_stamp: Option<MediaTime>,
     /// The latest showing time sent, to know B-frames by.
@@ -104,6 +106,7 @@ impl Viewer {
             video: 0,
             audio: 0,
             audio_started: false,
+            sound_pace: SoundPace::default(),
             video_stamp: None,
             newest_pts: None,
             replayed: None,
@@ -158,6 +161,9 @@ impl Viewer {
         for (_, entry) in stream.ring.since(self.audio) {
             let waited = now.saturating_duration_since(entry.arrival);
             if entry.frame.codec != Codec::Opus || waited > AUDIO_WAITED_MAX {
+                continue;
+            }
+            if !self.sound_pace.takes(now, entry.frame.pts) {
                 continue;
             }
             let rtp_time = rtp_time(entry.frame.pts, AUDIO_RATE_HZ);

@@ -42,7 +42,7 @@ pub(super) struct Peer {
 /// Which way the media goes.
 pub(super) enum PeerRole {
     Publisher(Box<WebrtcIngest>),
-    Viewer(Viewer),
+    Viewer(Box<Viewer>),
 }
 
 impl Peer {
@@ -165,7 +165,7 @@ impl Gateway {
             drop_b_frames: streams.b_frames != BFramePolicy::Pass,
         };
         let id = session.id();
-        let role = PeerRole::Viewer(Viewer::new(limits));
+        let role = PeerRole::Viewer(Box::new(Viewer::new(limits)));
         let resource = self.add_session(now, session, role, stream, client, holder);
         self.player_came(now, stream, PeerId::Webrtc(id));
         resource
