@@ -9,6 +9,7 @@
 #[allow(dead_code, unused_imports)]
 mod support;
 
+mod bad_network;
 mod hostile;
 mod instruments;
 mod page;

@@ -30,6 +30,9 @@ pub struct Source {
     pub video_bits: u32,
     /// Ends by itself after so many seconds; 0 = never.
     pub seconds: u32,
+    /// Whether each picture shows its own number, modulo 1,024: ten cells along the lower
+    /// edge, from the left, black or white, the lowest bit first.
+    pub is_numbered: bool,
 }
 
 impl Default for Source {
@@ -45,6 +48,7 @@ impl Default for Source {
             tones_hz: &[440],
             video_bits: 800_000,
             seconds: 0,
+            is_numbered: false,
         }
     }
 }
@@ -57,12 +61,23 @@ impl Source {
 
     /// The command that does so.
     pub fn command(&self, url: &str) -> Command {
-        let picture = format!(
+        let mut picture = format!(
             "testsrc2=size={}x{}:rate={},\
              drawbox=x=0:y=0:w=iw/4:h=ih/4:color=black:t=fill,\
              drawbox=x=0:y=0:w=iw/4:h=ih/4:color=white:t=fill:enable='lt(mod(n,{}),{FLASH_FRAMES})'",
             self.width, self.height, self.fps, self.fps
         );
+        if self.is_numbered {
+            picture.push_str(",drawbox=x=0:y=ih*7/8:w=iw:h=ih/8:color=black:t=fill");
+            for bit in 0..10 {
+                picture.push_str(&format!(
+                    ",drawbox=x=iw*{bit}/10:y=ih*7/8:w=iw/10:h=ih/8:color=white:t=fill\
+                     :enable='gte(mod(n,{}),{})'",
+                    2 << bit,
+                    1 << bit
+                ));
+            }
+        }
         // A 100 ms beep at each full second over the channel's own quiet tone.
         let channels: Vec<String> = self
             .tones_hz

@@ -2,6 +2,7 @@
 //! time of arrival: what came over the wire, with nothing smoothed.
 
 use std::io::Read;
+use std::path::Path;
 use std::time::Instant;
 
 /// One tag.
@@ -81,6 +82,24 @@ pub fn read_header(from: &mut impl Read) -> bool {
 pub fn tags_of(mut bytes: &[u8]) -> Vec<Tag> {
     assert!(read_header(&mut bytes), "not an FLV file");
     std::iter::from_fn(|| read_tag(&mut bytes)).collect()
+}
+
+/// Writes tags into a file as they are.
+///
+/// # Panics
+/// When the file cannot be written.
+pub fn write(file: &Path, tags: &[Tag]) {
+    let mut bytes = b"FLV\x01\x05\0\0\0\x09\0\0\0\0".to_vec();
+    for tag in tags {
+        let length = u32::try_from(tag.body.len()).expect("a tag is short");
+        let [t3, t0, t1, t2] = tag.timestamp_ms.to_be_bytes();
+        bytes.push(tag.kind);
+        bytes.extend_from_slice(&length.to_be_bytes()[1..]);
+        bytes.extend_from_slice(&[t0, t1, t2, t3, 0, 0, 0]);
+        bytes.extend_from_slice(&tag.body);
+        bytes.extend_from_slice(&(length + 11).to_be_bytes());
+    }
+    std::fs::write(file, bytes).expect("the file can be written");
 }
 
 /// Asserts what every player may rely on: configuration before the first frame

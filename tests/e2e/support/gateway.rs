@@ -26,8 +26,19 @@ impl Gateway {
 
     /// The same with further arguments and lines at the end of the config.
     pub fn start_with(program: impl AsRef<Path>, args: &[&str], more_config: &str) -> Self {
-        let (rtmp_port, http_port, webrtc_port) = free_ports();
-        let config = write_config(rtmp_port, http_port, webrtc_port, more_config);
+        Self::start_on(program, "127.0.0.1", args, more_config)
+    }
+
+    /// The same on another address, such as that of all interfaces, `0.0.0.0`, the
+    /// loopback among them.
+    pub fn start_on(
+        program: impl AsRef<Path>,
+        address: &str,
+        args: &[&str],
+        more_config: &str,
+    ) -> Self {
+        let ports @ (rtmp_port, http_port, webrtc_port) = free_ports();
+        let config = write_config(address, ports, more_config);
         let mut command = Command::new(program.as_ref());
         command.arg("--config").arg(&config).args(args);
         if std::env::var_os("RUST_LOG").is_none() {
@@ -148,12 +159,13 @@ fn free_ports() -> (u16, u16, u16) {
     (port(&rtmp), port(&http), both)
 }
 
-fn write_config(rtmp: u16, http: u16, webrtc: u16, more: &str) -> PathBuf {
+fn write_config(address: &str, ports: (u16, u16, u16), more: &str) -> PathBuf {
+    let (rtmp, http, webrtc) = ports;
     let path = scratch_dir("gateway").join(format!("gateway-{rtmp}.toml"));
     let text = format!(
-        "[rtmp]\nlisten = \"127.0.0.1:{rtmp}\"\n\n\
-         [http]\nlisten = \"127.0.0.1:{http}\"\n\n\
-         [webrtc]\nlisten = \"127.0.0.1:{webrtc}\"\n{more}\n"
+        "[rtmp]\nlisten = \"{address}:{rtmp}\"\n\n\
+         [http]\nlisten = \"{address}:{http}\"\n\n\
+         [webrtc]\nlisten = \"{address}:{webrtc}\"\n{more}\n"
     );
     std::fs::write(&path, text).expect("the config can be written");
     path

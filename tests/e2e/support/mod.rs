@@ -8,10 +8,13 @@ pub mod cdp;
 pub mod ffmpeg;
 pub mod flv;
 pub mod gateway;
+pub mod impairment;
 pub mod lab;
 pub mod namespace;
+pub mod network;
 pub mod process;
 pub mod rtmp_tools;
+pub mod tun;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,8 +24,10 @@ use std::time::{Duration, Instant};
 pub use browser::{Browser, Tab};
 pub use ffmpeg::Source;
 pub use gateway::Gateway;
+pub use impairment::{Burst, Conditions, Order};
 pub use lab::{Lab, assert_lip_sync};
 pub use namespace::alone;
+pub use network::{Network, Way};
 pub use process::Process;
 
 /// Asks `ready` every 20 ms until it answers, at most for `limit`.
