@@ -9,9 +9,13 @@
 #[allow(dead_code, unused_imports)]
 mod support;
 
+#[path = "../../tools/soak/soak.rs"]
+mod soak;
+
 mod bad_network;
 mod hostile;
 mod instruments;
+mod leaks;
 mod page;
 mod rtmp_to_rtmp;
 mod rtmp_to_whep;
