@@ -51,6 +51,8 @@ pub struct Flood {
     published: HashMap<u32, Instant>,
     /// When the measurement began.
     measured_from: Option<Instant>,
+    /// Whether players may begin: those who publish for them are up, or failed.
+    has_publishers: bool,
 }
 
 /// A group and where it is.
@@ -141,6 +143,7 @@ impl Flood {
             addresses: HashMap::new(),
             published: HashMap::new(),
             measured_from: None,
+            has_publishers: false,
             plan,
         };
         // Wrong addresses show before anything begins.
@@ -230,13 +233,24 @@ impl Flood {
     }
 
     /// Whether all clients that are waited for are up or failed.
-    fn has_begun(&self, now: Instant) -> bool {
+    fn has_begun(&mut self, now: Instant) -> bool {
+        if !self.has_publishers && self.are_up(now, |group| group.role.sends()) {
+            self.has_publishers = true;
+            let players = (self.groups.iter_mut()).filter(|group| !group.plan.role.sends());
+            players.for_each(|group| group.next_start = group.next_start.max(now));
+        }
+        self.has_publishers && self.are_up(now, |_| true)
+    }
+
+    /// Whether all clients of these groups are up or failed, but for late ones.
+    fn are_up(&self, now: Instant, of: impl Fn(&Group) -> bool) -> bool {
+        let counts = |group: &Group| !group.late && of(group);
         let all_started = (self.groups.iter())
-            .filter(|group| !group.plan.late)
+            .filter(|group| counts(&group.plan))
             .all(|group| group.tally.started >= u64::from(group.plan.count));
         let waits = |client: &clients::Client| {
             !client.watch.is_ready()
-                && !self.groups[client.group].plan.late
+                && counts(&self.groups[client.group].plan)
                 && now < client.began + self.plan.connect_timeout
         };
         all_started
@@ -311,6 +325,7 @@ impl Flood {
             let has_all = group.tally.started >= u64::from(group.plan.count);
             match has_all {
                 true => group.next_churn,
+                false if !self.may_start(group) => None,
                 false => Some(group.next_start),
             }
         });

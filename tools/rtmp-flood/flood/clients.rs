@@ -12,7 +12,7 @@ use mio::event::Event;
 use mio::{Interest, Token};
 use rtmp_gateway::rtmp::client::{Goal, RtmpUrl};
 
-use super::{Flood, Phase};
+use super::{Flood, Phase, Running};
 use crate::args::{Group, Role};
 use crate::http::{HttpUrl, first_address, tcp_reason};
 use crate::link::{Delayed, Way};
@@ -59,17 +59,23 @@ impl Flood {
     pub(super) fn start_due(&mut self, now: Instant, phase: Phase) {
         for index in 0..self.groups.len() {
             for _ in 0..STARTS_PER_TURN {
-                let group = &mut self.groups[index];
+                let group = &self.groups[index];
                 let has_all = group.tally.started >= u64::from(group.plan.count);
-                if has_all || group.next_start > now {
+                if has_all || group.next_start > now || !self.may_start(group) {
                     break;
                 }
                 let number = group.tally.started as u32;
+                let group = &mut self.groups[index];
                 group.next_start += Duration::from_secs_f64(1.0 / group.plan.ramp_per_second);
                 self.start(index, number, now);
             }
             self.churn(index, now, phase);
         }
+    }
+
+    /// Players without a time of their own wait for the publishers of the run.
+    pub(super) fn may_start(&self, group: &Running) -> bool {
+        self.has_publishers || group.plan.role.sends() || group.plan.late
     }
 
     /// Lets clients leave and others come in their place.
