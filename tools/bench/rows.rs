@@ -126,7 +126,7 @@ pub const ROWS: &[Row] = &[
         figures: &[
             figure(
                 "cpu100",
-                "the same with writes merged (`merge_ms = 340`): CPU per 100",
+                "RTMP to 1,000 RTMP players, `merge_ms = 340`: CPU per 100",
                 Percent,
                 0.6,
             ),
@@ -161,7 +161,7 @@ pub const ROWS: &[Row] = &[
         },
         figures: &[figure(
             "kb",
-            "memory of each, `gop_cache = \"off\"`",
+            "500 RTMP publishers, `gop_cache = \"off\"`: memory of each",
             Kilobytes,
             60.0,
         )],
@@ -294,7 +294,7 @@ pub const ROWS: &[Row] = &[
                 Milliseconds,
                 30.0,
             ),
-            figure("first_key_p99", "the same, p99", Milliseconds, 100.0),
+            figure("first_key_p99", "p99", Milliseconds, 100.0),
         ],
     },
     Row {
@@ -391,15 +391,20 @@ pub const ROWS: &[Row] = &[
         with_nginx: true,
         job: Job::Idle,
         figures: &[
-            figure("binary_mb", "program file, stripped", Megabytes, 8.0),
-            figure("idle_mb", "memory when idle", Megabytes, 8.0),
+            figure(
+                "binary_mb",
+                "nobody there: program file, stripped",
+                Megabytes,
+                8.0,
+            ),
+            figure("idle_mb", "memory", Megabytes, 8.0),
             figure(
                 "start_ms",
-                "start to the first connection",
+                "start of the process to its first connection",
                 Milliseconds,
                 10.0,
             ),
-            figure("idle_cpu", "CPU when idle", Percent, 0.0),
+            figure("idle_cpu", "CPU", Percent, 0.0),
         ],
     },
 ];

@@ -73,12 +73,13 @@ impl Table {
             (Some(ours), None) => ours,
             (Some(ours), Some(theirs)) => format!("{ours} / {theirs}"),
         };
-        for figure in row.figures {
+        for (index, figure) in row.figures.iter().enumerate() {
+            let goes_on = if index == 0 { "" } else { "… " };
             let (own, peer) = (median(figure, ours), median(figure, theirs));
             let ratio = own.zip(peer).filter(|(_, peer)| *peer > 0.0);
             let met = self.judge(figure, own, ours);
             let line = format!(
-                "| {} | {} | {} | {} | {} | {met} | {delivered} |",
+                "| {goes_on}{} | {} | {} | {} | {} | {met} | {delivered} |",
                 figure.what,
                 own.map_or("failed".into(), |value| figure.unit.show(value)),
                 peer.map_or(String::new(), |value| figure.unit.show(value)),
