@@ -77,6 +77,8 @@ pub struct World {
     pub inputs: u64,
     /// Connections that the gateway asked to be written to at once, at most.
     pub most_transmits: usize,
+    /// What nobody hears, see [`World::nobody_hears`].
+    pub unheard: Option<Unheard>,
     rtmp: BTreeMap<ConnId, RtmpPeer>,
     /// Connections without a peer of ours: what the gateway sent, and whether it closed.
     raw: BTreeMap<ConnId, Raw>,
@@ -128,6 +130,13 @@ impl RtmpPeer {
     }
 }
 
+/// What nobody hears.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unheard {
+    pub tcp_bytes: u64,
+    pub datagrams: u64,
+}
+
 #[derive(Default)]
 pub struct Raw {
     pub received: Vec<u8>,
@@ -173,6 +182,7 @@ impl World {
             tap: None,
             inputs: 0,
             most_transmits: 0,
+            unheard: None,
             rtmp: BTreeMap::new(),
             raw: BTreeMap::new(),
             browsers: Vec::new(),
@@ -188,6 +198,14 @@ impl World {
     pub fn seed(mut self, seed: u64) -> Self {
         self.random ^= seed.wrapping_mul(0xd134_2543_de82_ef95);
         self
+    }
+
+    /// From now on nobody hears the gateway: what it sends to RTMP clients and browsers is counted
+    /// and thrown away, and browsers are gone without a word, so that what remains is the gateway's
+    /// own work. Its sessions end when it misses them.
+    pub fn nobody_hears(&mut self) {
+        self.unheard = Some(Unheard::default());
+        self.browsers.clear();
     }
 
     /// Virtual time since the world began.

@@ -239,6 +239,10 @@ impl World {
         }
         let mut datagrams = Vec::new();
         self.gateway.take_datagrams(&mut datagrams);
+        if let Some(unheard) = &mut self.unheard {
+            unheard.datagrams += datagrams.len() as u64;
+            return;
+        }
         for datagram in datagrams {
             self.send_to_browser(datagram.source, datagram.destination, datagram.contents);
         }
@@ -272,6 +276,13 @@ impl World {
         let Some(queue) = self.gateway.transmit(conn) else {
             return;
         };
+        if let (Some(unheard), true) = (&mut self.unheard, self.rtmp.contains_key(&conn)) {
+            unheard.tcp_bytes += queue.len() as u64;
+            queue.advance(queue.len());
+            self.gateway
+                .handle_input(self.now, Input::Transmitted { conn });
+            return;
+        }
         let bytes = take(queue, room);
         if bytes.is_empty() {
             return;
