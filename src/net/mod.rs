@@ -33,7 +33,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use log::{debug, info, warn};
+use log::{info, warn};
 use mio::net::TcpListener;
 use mio::{Poll, Waker};
 use socket2::{SockRef, Socket};
@@ -298,7 +298,7 @@ fn report_file_limit(config: &Config) {
             "limit of open files is {limit}, the connections allowed by the configuration need \
              {wanted}: raise the hard limit (ulimit -Hn, LimitNOFILE) or lower connections_max"
         ),
-        Ok(limit) => debug!("limit of open files is {limit}, {wanted} may be needed"),
+        Ok(limit) => info!("limit of open files is {limit}, {wanted} may be needed"),
         Err(error) => warn!("limit of open files cannot be raised: {error}"),
     }
 }
