@@ -60,8 +60,8 @@ pub struct Walk {
     pub is_awaited: bool,
     /// The state of the list of players that `visited` counts in.
     roster: Option<u64>,
-    /// News came after the first players were visited.
-    again: bool,
+    /// When news came after the first players were visited.
+    again: Option<Instant>,
 }
 
 impl Batches {
@@ -90,7 +90,9 @@ impl Batches {
         let is_awaited = may_start && self.awaited.contains_key(&stream);
         match self.streams.get_mut(&stream) {
             Some(Batch::Due(walk)) => {
-                walk.again |= walk.visited > 0;
+                if walk.visited > 0 {
+                    walk.again.get_or_insert(now);
+                }
                 None
             }
             Some(Batch::Gathering { .. }) if !is_awaited => None,
@@ -98,7 +100,7 @@ impl Batches {
                 self.make_due(stream);
                 None
             }
-            None => self.begin(now, stream, is_awaited),
+            None => self.begin(now, now, stream, is_awaited),
         }
     }
 
@@ -142,10 +144,9 @@ impl Batches {
         } else {
             self.awaited.remove(&walk.stream);
         }
-        if walk.again {
-            return self.begin(now, walk.stream, walk.is_awaited);
-        }
-        None
+        // The walk's time is part of the next window: those visited first wait since then.
+        let since = walk.again?;
+        self.begin(now, since, walk.stream, walk.is_awaited)
     }
 
     /// Whether somebody is to be served now.
@@ -164,13 +165,19 @@ impl Batches {
         }
     }
 
-    fn begin(&mut self, now: Instant, stream: StreamId, at_once: bool) -> Option<Instant> {
-        let window = self.window(now);
-        if at_once || window.is_zero() {
+    /// Begins a batch whose first message came at `since`.
+    fn begin(
+        &mut self,
+        now: Instant,
+        since: Instant,
+        stream: StreamId,
+        at_once: bool,
+    ) -> Option<Instant> {
+        let until = since + self.window(now);
+        if at_once || until <= now {
             self.make_due(stream);
             return None;
         }
-        let until = now + window;
         self.streams.insert(stream, Batch::Gathering { until });
         Some(until)
     }
@@ -184,7 +191,7 @@ impl Batches {
             slowest: u64::MAX,
             is_awaited: false,
             roster: None,
-            again: false,
+            again: None,
         };
         self.streams.insert(stream, Batch::Due(walk));
         self.due.push_back(stream);
@@ -194,14 +201,14 @@ impl Batches {
 impl Walk {
     /// The list of players is as `roster` says. Who moved in it since the last visit may be passed
     /// over now: nothing is let go of, and the next walk comes to everybody.
-    pub fn note_roster(&mut self, roster: u64) {
+    pub fn note_roster(&mut self, now: Instant, roster: u64) {
         if self
             .roster
             .replace(roster)
             .is_some_and(|before| before != roster)
         {
             self.slowest = 0;
-            self.again = true;
+            self.again.get_or_insert(now);
         }
     }
 }

@@ -85,7 +85,7 @@ impl Gateway {
         let chunk_size = self.config.rtmp.chunk_size;
         let mut work = 1;
         if let Some(stream) = self.hub.get(walk.stream) {
-            walk.note_roster(stream.rtmp_roster());
+            walk.note_roster(now, stream.rtmp_roster());
             let players = stream.rtmp_list();
             while walk.visited < players.len() {
                 if work >= budget {

@@ -135,17 +135,32 @@ fn news_during_a_walk_make_another_batch() {
 }
 
 #[test]
+fn a_message_that_came_during_a_walk_waits_from_then_on() {
+    let start = Instant::now();
+    let mut batches = Batches::new(Merge::Fixed(Duration::from_millis(20)));
+    batches.mark(start, STREAM, 3, false);
+    batches.end_window(at(start, 20), STREAM);
+    let mut walk = batches.take().expect("due");
+    walk.visited = 2;
+    batches.put_back(walk);
+    assert_eq!(batches.mark(at(start, 25), STREAM, 3, false), None);
+    assert_eq!(batches.mark(at(start, 28), STREAM, 3, false), None);
+    let walk = batches.take().expect("put back");
+    assert_eq!(batches.finish(at(start, 30), walk), Some(at(start, 45)));
+}
+
+#[test]
 fn whoever_moves_in_the_list_is_served_by_the_next_walk() {
     let start = Instant::now();
     let mut batches = Batches::new(Merge::Fixed(Duration::ZERO));
     batches.mark(start, STREAM, 3, false);
     let mut walk = batches.take().expect("marked");
     walk.slowest = 7;
-    walk.note_roster(3);
-    walk.note_roster(3);
-    assert_eq!((walk.slowest, walk.again), (7, false));
-    walk.note_roster(4);
-    assert_eq!((walk.slowest, walk.again), (0, true));
+    walk.note_roster(start, 3);
+    walk.note_roster(start, 3);
+    assert_eq!((walk.slowest, walk.again), (7, None));
+    walk.note_roster(start, 4);
+    assert_eq!((walk.slowest, walk.again), (0, Some(start)));
     batches.finish(start, walk);
     assert!(batches.is_due());
 }
