@@ -53,6 +53,8 @@ pub(super) struct ReceiveBatch {
     names: Box<[sockaddr_storage]>,
     controls: Box<[Control]>,
     results: Vec<ReceiveResult>,
+    /// How many of them were taken.
+    taken: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -82,6 +84,7 @@ impl ReceiveBatch {
             names: vec![unsafe { mem::zeroed() }; RECEIVE_BATCH].into(),
             controls: vec![Control([0; 64]); RECEIVE_BATCH].into(),
             results: Vec::with_capacity(RECEIVE_BATCH),
+            taken: 0,
         }
     }
 
@@ -92,6 +95,7 @@ impl ReceiveBatch {
     /// As the system says; `WouldBlock` when nothing waits.
     pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         self.results.clear();
+        self.taken = 0;
         // SAFETY: both structures are plain data for which all zeroes are valid.
         let mut messages: [mmsghdr; RECEIVE_BATCH] = unsafe { mem::zeroed() };
         let mut parts: [iovec; RECEIVE_BATCH] = unsafe { mem::zeroed() };
@@ -135,18 +139,26 @@ impl ReceiveBatch {
         Ok(count)
     }
 
-    /// What the last [`ReceiveBatch::receive`] brought.
-    pub(super) fn iter(&self) -> impl Iterator<Item = Received<'_>> {
-        let buffers = self.bytes.chunks_exact(DATAGRAM_BYTES_MAX);
-        let filled = self.results.iter().zip(&self.names).zip(buffers);
-        filled.filter_map(|((result, name), buffer)| {
-            Some(Received {
-                source: unmapped(source_address(name)?),
-                local: result.local,
-                bytes: buffer.get(..result.length)?,
-                cut_off: result.cut_off,
-            })
-        })
+    /// The next one that the last [`ReceiveBatch::receive`] brought.
+    pub(super) fn next(&mut self) -> Option<Received<'_>> {
+        loop {
+            let index = self.taken;
+            let result = *self.results.get(index)?;
+            self.taken += 1;
+            // The kernel names no other family than the socket's, and a length within the buffer.
+            let source = self.names.get(index).and_then(source_address);
+            let start = index * DATAGRAM_BYTES_MAX;
+            if let Some(source) = source
+                && self.bytes.len() >= start + result.length
+            {
+                return Some(Received {
+                    source: unmapped(source),
+                    local: result.local,
+                    bytes: &self.bytes[start..][..result.length],
+                    cut_off: result.cut_off,
+                });
+            }
+        }
     }
 }
 

@@ -4,8 +4,8 @@
 //!
 //! 1. Wait for the kernel, a worker or the next deadline; not at all if work is left.
 //! 2. Take the time, once for the whole turn.
-//! 3. Feed what arrived, each source up to a budget: datagrams, new connections, bytes of
-//!    connections.
+//! 3. Feed what arrived, each source up to a budget of work and of time: datagrams, new
+//!    connections, bytes of connections.
 //! 4. Feed finished transcodes.
 //! 5. Feed what is due: requests to stop, timers of this floor, the gateway's timeout.
 //! 6. Drain the gateway's outputs: hand out jobs, note whom to write to and whom to close.
@@ -14,7 +14,9 @@
 //! 8. Close what is to be closed.
 //!
 //! Steps 6 to 8 feed the gateway in turn (bytes written, jobs refused, connections
-//! broken), so they are repeated until nothing moves, within a bound.
+//! broken) or do a slice of its fan-out, so they are repeated until nothing moves or the
+//! turn's time is up. A picture for a thousand players, or a storm of joins, is
+//! so many turns, and whatever else arrives is looked at in each.
 //!
 //! The poll is edge-triggered: whoever leaves something in the kernel stands on a list
 //! of this loop, and as long as a list is not empty step 1 does not wait.
@@ -45,8 +47,17 @@ const EVENTS_PER_TURN: usize = 1_024;
 /// Bytes one read asks for: one buffer for all connections.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Repetitions of steps 6 to 8 in one turn. What still moves then goes on in the next one.
-const ROUNDS_PER_TURN: usize = 16;
+/// Time for the datagrams of one turn. Most take a microsecond, but a handshake's signature or a
+/// join's answer takes two hundred: a hundred of them are not to hold up what plays.
+const DATAGRAMS_TIME: Duration = Duration::from_millis(2);
+
+/// Time for bytes of connections in one turn, offers of WebRTC clients among them.
+const READS_TIME: Duration = Duration::from_millis(2);
+
+/// When a turn is old enough that steps 6 to 8 are not repeated: with the one slice that may
+/// begin just before, a turn stays below ten milliseconds. What still moves goes on in the
+/// next one.
+const TURN_TIME: Duration = Duration::from_millis(5);
 
 /// A gateway with its sockets.
 pub(super) struct EventLoop {
@@ -307,17 +318,17 @@ impl EventLoop {
     // Steps 6 to 8.
 
     fn settle(&mut self, now: Instant) {
-        for _ in 0..ROUNDS_PER_TURN {
+        loop {
             let has_moved = self.drain_outputs(now);
             self.send_datagrams();
             let has_written = self.write(now);
             self.close(now);
-            if !has_moved && !has_written {
-                self.is_unsettled = false;
+            self.is_unsettled = has_moved || has_written;
+            let moves = self.is_unsettled || self.gateway.has_slices();
+            if !moves || now.elapsed() >= TURN_TIME {
                 return;
             }
         }
-        self.is_unsettled = true;
     }
 
     /// Step 6. Answers whether there was anything.

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 
 use log::{debug, warn};
@@ -105,11 +106,15 @@ impl Udp {
     }
 
     /// Takes what waits, up to the budget of a turn, and gives each datagram to `deliver`:
-    /// its source, the candidate it was sent to, its contents.
+    /// its source, the candidate it was sent to, its contents. `deliver` answers `Break` when
+    /// its time is used up; what was taken from the kernel by then is left to the next call.
     pub(super) fn receive(
         &mut self,
-        mut deliver: impl FnMut(SocketAddr, SocketAddr, &[u8]),
+        mut deliver: impl FnMut(SocketAddr, SocketAddr, &[u8]) -> ControlFlow<()>,
     ) -> Remaining {
+        if self.deliver_batch(&mut deliver).is_break() {
+            return Remaining::Some;
+        }
         for _ in 0..BATCHES_PER_TURN {
             let count = match self.receive.receive(self.socket.as_fd()) {
                 Ok(count) => count,
@@ -123,29 +128,40 @@ impl Udp {
                     continue;
                 }
             };
-            for datagram in self.receive.iter() {
-                if datagram.cut_off {
-                    self.counters.received_too_long += 1;
-                    continue;
-                }
-                let source = datagram.source;
-                let local = datagram.local;
-                let candidate = local
-                    .filter(|_| source.port() != 0)
-                    .and_then(|local| self.addresses.arrived(source, local));
-                match candidate {
-                    Some(candidate) => {
-                        self.counters.received += 1;
-                        deliver(source, candidate, datagram.bytes);
-                    }
-                    None => self.counters.received_astray += 1,
-                }
+            if self.deliver_batch(&mut deliver).is_break() {
+                return Remaining::Some;
             }
             if count < RECEIVE_BATCH {
                 return Remaining::Nothing;
             }
         }
         Remaining::Some
+    }
+
+    /// Passes on what is left of the batch that was received last.
+    fn deliver_batch(
+        &mut self,
+        deliver: &mut impl FnMut(SocketAddr, SocketAddr, &[u8]) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        while let Some(datagram) = self.receive.next() {
+            if datagram.cut_off {
+                self.counters.received_too_long += 1;
+                continue;
+            }
+            let source = datagram.source;
+            let local = datagram.local;
+            let candidate = local
+                .filter(|_| source.port() != 0)
+                .and_then(|local| self.addresses.arrived(source, local));
+            match candidate {
+                Some(candidate) => {
+                    self.counters.received += 1;
+                    deliver(source, candidate, datagram.bytes)?;
+                }
+                None => self.counters.received_astray += 1,
+            }
+        }
+        ControlFlow::Continue(())
     }
 
     /// Sends `datagrams` in their order.

@@ -2,6 +2,7 @@
 //! ends of connections.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use log::{debug, error, warn};
@@ -11,7 +12,7 @@ use super::super::sockopt;
 use super::super::tcp::{self, Connection, ReadOutcome, State};
 use super::super::token;
 use super::super::udp::Remaining;
-use super::{EventLoop, Timer};
+use super::{DATAGRAMS_TIME, EventLoop, READS_TIME, Timer};
 use crate::gateway::{ConnId, Input, Listener};
 
 /// Connections accepted on one listener in one turn, so that a storm of them leaves time
@@ -31,6 +32,7 @@ impl EventLoop {
             return;
         }
         let gateway = &mut self.gateway;
+        let begin = Instant::now();
         let remaining = self.udp.receive(|source, destination, bytes| {
             gateway.handle_input(
                 now,
@@ -40,6 +42,11 @@ impl EventLoop {
                     bytes,
                 },
             );
+            if begin.elapsed() < DATAGRAMS_TIME {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
         });
         self.udp_ready = remaining == Remaining::Some;
     }
@@ -135,11 +142,17 @@ impl EventLoop {
         }
     }
 
+    /// Reads those that have something. Whom it does not come to in time stays on the list, in
+    /// its place.
     pub(super) fn read(&mut self, now: Instant) {
+        let begin = Instant::now();
         // Those that are put back are for the next turn.
         for _ in 0..self.readable.len() {
             if let Some(id) = self.readable.pop_front() {
                 self.read_connection(now, id);
+            }
+            if begin.elapsed() >= READS_TIME {
+                return;
             }
         }
     }

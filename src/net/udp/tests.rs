@@ -60,7 +60,10 @@ fn receive(udp: &mut Udp, count: usize) -> Vec<(SocketAddr, SocketAddr, Vec<u8>)
     let mut got = Vec::new();
     let end = std::time::Instant::now() + Duration::from_secs(5);
     while got.len() < count && std::time::Instant::now() < end {
-        udp.receive(|from, to, bytes| got.push((from, to, bytes.to_vec())));
+        udp.receive(|from, to, bytes| {
+            got.push((from, to, bytes.to_vec()));
+            ControlFlow::Continue(())
+        });
     }
     got
 }
@@ -176,10 +179,35 @@ fn a_turn_takes_no_more_than_its_budget() {
         peer.send_to(&[7; 20], here).unwrap();
     }
     let mut got = 0;
-    assert_eq!(udp.receive(|_, _, _| got += 1), Remaining::Some);
-    assert_eq!(got, budget);
-    assert_eq!(udp.receive(|_, _, _| got += 1), Remaining::Nothing);
+    let mut count = |_, _, _: &[u8]| {
+        got += 1;
+        ControlFlow::Continue(())
+    };
+    assert_eq!(udp.receive(&mut count), Remaining::Some);
+    assert_eq!(udp.counters().received, budget as u64);
+    assert_eq!(udp.receive(&mut count), Remaining::Nothing);
     assert_eq!(got, budget + 10);
+}
+
+#[test]
+fn what_is_left_of_a_batch_when_time_is_up_comes_with_the_next_turn() {
+    let mut udp = bind("127.0.0.1:0");
+    let here = candidate(&udp, "127.0.0.1");
+    let peer = peer("127.0.0.1:0");
+    for n in 0..5 {
+        peer.send_to(&[n; 20], here).unwrap();
+    }
+    let mut got = Vec::new();
+    for _ in 0..5 {
+        let remaining = udp.receive(|_, _, bytes| {
+            got.push(bytes[0]);
+            ControlFlow::Break(())
+        });
+        assert_eq!(remaining, Remaining::Some);
+    }
+    assert_eq!(got, [0, 1, 2, 3, 4]);
+    let remaining = udp.receive(|_, _, _| ControlFlow::Break(()));
+    assert_eq!(remaining, Remaining::Nothing);
 }
 
 #[test]
