@@ -319,3 +319,25 @@ fn a_publisher_of_countless_sources_is_bounded() {
     let grown = held() - before;
     assert!(grown < 512 * KB, "{grown} bytes for 40,000 sources");
 }
+
+/// Heap of a gateway that has so many viewers of one stream, all of whom play.
+fn weight_with(viewers: usize) -> isize {
+    let mut world = World::new();
+    world.rtmp_publish_feed("live/a", Clip::load().feed());
+    world.run_ms(500);
+    for _ in 0..viewers {
+        world.whep("live/a").expect("accepted");
+    }
+    world.run_ms(3_000);
+    let other = World::new().gateway;
+    let before = held();
+    drop(std::mem::replace(&mut world.gateway, other));
+    before - held()
+}
+
+#[test]
+fn a_viewer_is_light() {
+    let each = (weight_with(21) - weight_with(1)) / 20;
+    println!("{each} bytes for a viewer that plays");
+    assert!(each < 96 * KB, "{each} bytes");
+}

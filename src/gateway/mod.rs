@@ -137,15 +137,24 @@ pub enum Output {
     Stopped,
 }
 
-/// A datagram on its way out.
+/// Datagrams on their way out, one or several to one place: a train.
 #[derive(Debug)]
 pub struct Datagram {
     /// Which of the announced addresses to send it from.
     pub source: SocketAddr,
     /// Whom to send it to.
     pub destination: SocketAddr,
-    /// What it holds.
+    /// One after the other: all of `segment` bytes but the last, which may be shorter.
     pub contents: Vec<u8>,
+    /// Bytes of one. Not 0.
+    pub segment: usize,
+}
+
+impl Datagram {
+    /// What each datagram holds.
+    pub fn packets(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.contents.chunks(self.segment.max(1))
+    }
 }
 
 /// What the gateway is told of the world it lives in.
@@ -272,7 +281,7 @@ impl Gateway {
     /// If no certificate for DTLS can be made, or if a key for tokens is none.
     pub fn new(config: Arc<Config>, world: World, now: Instant) -> Result<Self, StartError> {
         let access = Access::new(&config.access).map_err(|error| StartError(error.to_string()))?;
-        let engine = Engine::new(EngineConfig {
+        let mut engine = Engine::new(EngineConfig {
             candidates: world.candidates,
             tcp: config.webrtc.tcp,
             handshake_timeout: config.webrtc.connect_timeout,
@@ -282,6 +291,7 @@ impl Gateway {
             ..EngineConfig::default()
         })
         .map_err(|error| StartError(error.to_string()))?;
+        engine.set_wallclock(now, world.unix_time);
         Ok(Self {
             hub: Hub::new(hub_limits(&config)),
             connections: IdMap::default(),
@@ -424,12 +434,10 @@ impl Gateway {
 
     /// Moves all datagrams that are due into `into`, in order.
     pub fn take_datagrams(&mut self, into: &mut Vec<Datagram>) {
-        self.stats.datagrams_sent += self.datagrams.len() as u64;
-        self.stats.datagram_sent_bytes += self
-            .datagrams
-            .iter()
-            .map(|datagram| datagram.contents.len() as u64)
-            .sum::<u64>();
+        for datagram in &self.datagrams {
+            self.stats.datagrams_sent += datagram.packets().len() as u64;
+            self.stats.datagram_sent_bytes += datagram.contents.len() as u64;
+        }
         into.append(&mut self.datagrams);
     }
 

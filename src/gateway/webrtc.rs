@@ -278,8 +278,13 @@ impl Gateway {
                     source: datagram.source,
                     destination: datagram.destination,
                     contents: datagram.contents,
+                    segment: datagram.segment,
                 }),
-                Transport::Tcp => self.send_over_tcp(datagram.destination, &datagram.contents),
+                Transport::Tcp => {
+                    for packet in datagram.packets() {
+                        self.send_over_tcp(datagram.destination, packet);
+                    }
+                }
             }
         }
         self.session_datagrams = out;

@@ -10,6 +10,7 @@
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
@@ -212,13 +213,15 @@ fn local_address(header: &msghdr) -> Option<IpAddr> {
     None
 }
 
-/// One message to be sent: a datagram, or several of which all but the last have
-/// the length of the first and which the kernel cuts apart again (GSO).
+/// One message to be sent: a datagram, or several of one train, which the kernel cuts apart
+/// again (GSO).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Group {
-    /// Index of its first datagram.
-    pub(super) first: usize,
-    /// How many, 1 to [`SEGMENTS_MAX`].
+    /// Index of the train.
+    pub(super) train: usize,
+    /// Which of its bytes.
+    pub(super) bytes: Range<usize>,
+    /// How many datagrams these are, 1 to [`SEGMENTS_MAX`].
     pub(super) count: usize,
     /// The local address it leaves by; the kernel chooses if there is none.
     pub(super) local: Option<IpAddr>,
@@ -240,7 +243,7 @@ impl SendBatch {
     pub(super) fn new() -> Self {
         Self {
             messages: Vec::with_capacity(SEND_BATCH),
-            parts: Vec::with_capacity(SEND_BATCH * SEGMENTS_MAX),
+            parts: Vec::with_capacity(SEND_BATCH),
             names: Vec::with_capacity(SEND_BATCH),
             controls: Vec::with_capacity(SEND_BATCH),
         }
@@ -263,11 +266,7 @@ impl SendBatch {
         self.names.clear();
         self.controls.clear();
         for group in groups.iter().take(SEND_BATCH) {
-            self.prepare(
-                is_ipv6,
-                &datagrams[group.first..][..group.count],
-                group.local,
-            );
+            self.prepare(is_ipv6, &datagrams[group.train], group);
         }
         // SAFETY: every pointer in `messages` leads into `parts`, `names`, `controls` or a
         // datagram. None of these moved since: the vectors were never filled beyond the
@@ -283,18 +282,18 @@ impl SendBatch {
         usize::try_from(count).map_err(|_| io::Error::last_os_error())
     }
 
-    /// Appends one message. The datagrams are at least one and go to the same place.
-    fn prepare(&mut self, is_ipv6: bool, datagrams: &[Datagram], local: Option<IpAddr>) {
-        assert!(self.names.len() < SEND_BATCH && datagrams.len() <= SEGMENTS_MAX);
-        self.names
-            .push(destination(datagrams[0].destination, is_ipv6));
+    /// Appends one message: the part of `train` that `group` names.
+    fn prepare(&mut self, is_ipv6: bool, train: &Datagram, group: &Group) {
+        assert!(self.names.len() < SEND_BATCH && group.count <= SEGMENTS_MAX);
+        self.names.push(destination(train.destination, is_ipv6));
         self.controls.push(Control([0; 64]));
-        let first_part = self.parts.len();
-        self.parts.extend(datagrams.iter().map(|datagram| iovec {
-            iov_base: datagram.contents.as_ptr().cast_mut().cast::<c_void>(),
-            iov_len: datagram.contents.len(),
-        }));
+        let bytes = &train.contents[group.bytes.clone()];
+        self.parts.push(iovec {
+            iov_base: bytes.as_ptr().cast_mut().cast::<c_void>(),
+            iov_len: bytes.len(),
+        });
         let name = &self.names[self.names.len() - 1];
+        let part = self.parts.last_mut().expect("one was just pushed");
         let control = self.controls.last_mut().expect("one was just pushed");
 
         // SAFETY: plain data for which all zeroes are valid.
@@ -302,16 +301,16 @@ impl SendBatch {
         let header = &mut message.msg_hdr;
         header.msg_name = name.as_ptr().cast_mut().cast();
         header.msg_namelen = name.len();
-        header.msg_iov = self.parts[first_part..].as_mut_ptr();
-        header.msg_iovlen = datagrams.len();
+        header.msg_iov = part;
+        header.msg_iovlen = 1;
         header.msg_control = control.0.as_mut_ptr().cast();
         header.msg_controllen = mem::size_of::<Control>();
         let mut writer = ControlWriter::new(header);
-        if let Some(local) = local {
+        if let Some(local) = group.local {
             writer.local_address(local, is_ipv6);
         }
-        if datagrams.len() > 1
-            && let Ok(size) = u16::try_from(datagrams[0].contents.len())
+        if group.count > 1
+            && let Ok(size) = u16::try_from(train.segment)
         {
             writer.push(libc::IPPROTO_UDP, libc::UDP_SEGMENT, size);
         }

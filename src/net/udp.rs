@@ -1,8 +1,8 @@
 //! The one UDP socket of all WebRTC sessions.
 //!
-//! In: `recvmmsg`, each datagram with the candidate address it was sent to. Out: runs of
-//! datagrams of equal size to one peer become one GSO message, and messages of all peers
-//! leave by `sendmmsg`. Nothing is ever queued here: what the kernel does not take at once is
+//! In: `recvmmsg`, each datagram with the candidate address it was sent to. Out: a train of
+//! datagrams to one peer becomes one GSO message, and messages of all peers leave by
+//! `sendmmsg`. Nothing is ever queued here: what the kernel does not take at once is
 //! dropped and counted, as the network would do, and no failure is one of the loop.
 
 use std::io;
@@ -206,36 +206,46 @@ impl Udp {
         self.groups = groups;
     }
 
-    /// Cuts `datagrams` into messages.
-    fn group(&self, datagrams: &[Datagram], groups: &mut Vec<Group>) {
-        let mut first = 0;
-        while let Some(head) = datagrams.get(first) {
-            let count = if self.gso {
-                gso_run(&datagrams[first..])
+    /// Cuts trains into messages.
+    fn group(&self, trains: &[Datagram], groups: &mut Vec<Group>) {
+        for (train, datagram) in trains.iter().enumerate() {
+            let segment = datagram.segment.max(1);
+            let together = if self.gso {
+                (GSO_BYTES_MAX / segment).clamp(1, SEGMENTS_MAX)
             } else {
                 1
             };
-            groups.push(Group {
-                first,
-                count,
-                local: self.addresses.departure(head.source, head.destination),
-            });
-            first += count;
+            let local = self
+                .addresses
+                .departure(datagram.source, datagram.destination);
+            let length = datagram.contents.len();
+            // Datagrams of a whole train fit one message as its maker knows; one more is cut.
+            for start in (0..length).step_by(segment * together) {
+                let end = length.min(start + segment * together);
+                groups.push(Group {
+                    train,
+                    bytes: start..end,
+                    count: (end - start).div_ceil(segment),
+                    local,
+                });
+            }
         }
     }
 
     /// Deals with a message that the kernel refused for good.
     fn refused(&mut self, datagrams: &[Datagram], group: &Group, error: &io::Error) {
-        let run = &datagrams[group.first..][..group.count];
+        let train = &datagrams[group.train];
         if group.count == 1 {
             self.counters.dropped_refused += 1;
-            debug!("send to {}: {error}", run[0].destination);
+            debug!("send to {}: {error}", train.destination);
             return;
         }
         let sent_before = self.counters.sent;
-        for index in group.first..group.first + group.count {
+        let segment = train.segment.max(1);
+        for start in group.bytes.clone().step_by(segment) {
             let single = Group {
-                first: index,
+                train: group.train,
+                bytes: start..group.bytes.end.min(start + segment),
                 count: 1,
                 local: group.local,
             };
@@ -261,36 +271,6 @@ impl Udp {
             warn!("UDP GSO is refused ({error}): sending single datagrams from now on");
         }
     }
-}
-
-/// How many of the first `datagrams` can go as one GSO message: to one peer, from one address,
-/// all of the first one's size but the last, which may be shorter.
-fn gso_run(datagrams: &[Datagram]) -> usize {
-    let Some(head) = datagrams.first() else {
-        return 0;
-    };
-    let size = head.contents.len();
-    let mut total = size;
-    let mut count = 1;
-    if size == 0 {
-        return 1;
-    }
-    for next in datagrams.iter().take(SEGMENTS_MAX).skip(1) {
-        let length = next.contents.len();
-        total += length;
-        let fits = next.destination == head.destination
-            && next.source == head.source
-            && (1..=size).contains(&length)
-            && total <= GSO_BYTES_MAX;
-        if !fits {
-            break;
-        }
-        count += 1;
-        if length < size {
-            break;
-        }
-    }
-    count
 }
 
 #[cfg(test)]

@@ -38,6 +38,14 @@ pub fn certificate() -> Result<DtlsCert, CryptoError> {
         .ok_or_else(|| CryptoError::Other("no certificate could be made".into()))
 }
 
+/// DTLS of one connection, for who does without the library.
+///
+/// # Errors
+/// As [`crypto_provider`].
+pub(super) fn instance(certificate: &DtlsCert, now: Instant) -> Result<dimpl::Dtls, CryptoError> {
+    PROVIDER.instance(certificate, now)
+}
+
 static PROVIDER: CachedProvider = CachedProvider(OnceLock::new());
 
 #[derive(Debug)]
@@ -58,6 +66,16 @@ impl CachedProvider {
             .map_err(|error| CryptoError::Other(format!("DTLS configuration: {error}")))?;
         Ok(Arc::clone(self.0.get_or_init(|| Arc::new(config))))
     }
+
+    fn instance(&self, certificate: &DtlsCert, now: Instant) -> Result<dimpl::Dtls, CryptoError> {
+        // 1.2 whatever is asked: with 1.3 the client's order of SRTP profiles counts,
+        // and Chromium 156 then ends on AES-CM-SHA1, the dearest one to send.
+        let certificate = DtlsCertificate {
+            certificate: certificate.certificate.clone(),
+            private_key: certificate.private_key.clone(),
+        };
+        Ok(dimpl::Dtls::new_12(self.config()?, certificate, now))
+    }
 }
 
 impl DtlsProvider for CachedProvider {
@@ -72,17 +90,7 @@ impl DtlsProvider for CachedProvider {
         _version: DtlsVersion,
         _mtu: Option<usize>,
     ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
-        // 1.2 whatever is asked: with 1.3 the client's order of SRTP profiles counts,
-        // and Chromium 156 then ends on AES-CM-SHA1, the dearest one to send.
-        let certificate = DtlsCertificate {
-            certificate: certificate.certificate.clone(),
-            private_key: certificate.private_key.clone(),
-        };
-        Ok(Box::new(Instance(dimpl::Dtls::new_12(
-            self.config()?,
-            certificate,
-            now,
-        ))))
+        Ok(Box::new(Instance(self.instance(certificate, now)?)))
     }
 }
 

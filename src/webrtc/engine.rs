@@ -4,10 +4,10 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use str0m::config::DtlsCert;
-use str0m::crypto::CryptoProvider;
+use str0m::crypto::{CryptoError, CryptoProvider};
 
 use super::dtls;
 
@@ -24,8 +24,8 @@ pub struct EngineConfig {
     /// How long a connected peer may be silent (no check, no media, no report). Browsers
     /// check every 2.5 s at the latest.
     pub silence_timeout: Duration,
-    /// How many sent video packets a viewer's session keeps for retransmission: about
-    /// 430 bytes each beside the payload, which all viewers share.
+    /// How many sent video packets a viewer's session keeps for retransmission: 32 bytes each
+    /// beside the payload, which all viewers share.
     pub rtx_cache_packets: usize,
     /// For how long it keeps them.
     pub rtx_cache_duration: Duration,
@@ -33,8 +33,8 @@ pub struct EngineConfig {
     /// second; beyond, requests are dropped, because an overfull link must not be filled
     /// with repetitions. `None`: no limit.
     pub rtx_ratio_cap: Option<f32>,
-    /// How often round trip, loss and report counters are refreshed; each costs a wake-up.
-    /// `None`: never.
+    /// How often round trip, loss and report counters of publishers are refreshed; each costs a
+    /// wake-up. Those of viewers are always up to date. `None`: never.
     pub stats_interval: Option<Duration>,
 }
 
@@ -52,6 +52,42 @@ impl Default for EngineConfig {
         }
     }
 }
+
+/// An instant and its NTP time (RFC 5905 section 6): seconds since 1900, and 32 bits of their
+/// fraction.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Epoch {
+    at: Instant,
+    ntp: u64,
+}
+
+impl Epoch {
+    fn new(at: Instant, unix_time: Duration) -> Self {
+        let ntp = ntp_units(unix_time).wrapping_add(UNIX_EPOCH_NTP_SECONDS << 32);
+        Self { at, ntp }
+    }
+
+    /// One that says nothing about the time of day (RFC 3550 section 6.4.1).
+    pub(super) fn arbitrary(at: Instant) -> Self {
+        Self::new(at, Duration::ZERO)
+    }
+
+    /// What the clock shows at `now`.
+    pub(super) fn ntp(&self, now: Instant) -> u64 {
+        match now.checked_duration_since(self.at) {
+            Some(since) => self.ntp.wrapping_add(ntp_units(since)),
+            None => self.ntp.wrapping_sub(ntp_units(self.at - now)),
+        }
+    }
+}
+
+fn ntp_units(duration: Duration) -> u64 {
+    let fraction = (u64::from(duration.subsec_nanos()) << 32) / 1_000_000_000;
+    (duration.as_secs() << 32) | fraction
+}
+
+/// From 1900 to 1970.
+const UNIX_EPOCH_NTP_SECONDS: u64 = 2_208_988_800;
 
 /// The engine could not be made.
 #[derive(Debug)]
@@ -81,6 +117,8 @@ pub struct Engine {
     pub(super) config: Arc<EngineConfig>,
     pub(super) crypto: Arc<CryptoProvider>,
     certificate: Arc<DtlsCert>,
+    /// What sender reports call the present; without it, a time that only begins somewhere.
+    pub(super) epoch: Option<Epoch>,
     /// `sha-256 AB:CD:...` of the certificate.
     pub(super) fingerprint: Arc<str>,
     /// The candidate lines of every answer, each ended with CRLF.
@@ -115,9 +153,21 @@ impl Engine {
             config: Arc::new(config),
             crypto: Arc::new(crypto),
             certificate: Arc::new(certificate),
+            epoch: None,
             fingerprint: format!("sha-256 {}", digest.join(":")).into(),
             candidate_lines: candidate_lines.into(),
         })
+    }
+
+    /// Tells the time of day at `at`, since 1970, for the sender reports of all sessions that
+    /// begin from now on.
+    pub fn set_wallclock(&mut self, at: Instant, unix_time: Duration) {
+        self.epoch = Some(Epoch::new(at, unix_time));
+    }
+
+    /// DTLS of one session, with the certificate of all.
+    pub(super) fn new_dtls(&self, now: Instant) -> Result<dimpl::Dtls, CryptoError> {
+        dtls::instance(&self.certificate, now)
     }
 
     /// The settings.

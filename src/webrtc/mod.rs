@@ -1,16 +1,18 @@
 //! WebRTC sessions: one peer each, either publishing to us or viewing from us.
 //!
-//! A [`Session`] wraps one connection of the str0m library and is sans-IO: datagrams and time
-//! go in, datagrams and [`Event`]s come out, and every method that changes the library's
-//! state drains it before it returns. What the library is not asked for:
+//! A [`Session`] is sans-IO: datagrams and time go in, datagrams and [`Event`]s come out. Both
+//! roles share what comes before media:
 //!
-//! - **SDP.** The offer is read by `sdp`, judged by `negotiate`, answered by
-//!   `answer`; the library is told the outcome by its direct API. So every refusal has
-//!   a name ([`OfferError`]), exactly one payload type per track is answered, and both
-//!   tracks are in one MediaStream.
-//! - **ICE.** `ice` answers the checks and selects the pair; the library sees one peer at
-//!   one address that never changes.
+//! - **SDP.** The offer is read by `sdp`, judged by `negotiate`, answered by `answer`. So
+//!   every refusal has a name ([`OfferError`]), exactly one payload type per track is
+//!   answered, and both tracks are in one MediaStream.
+//! - **ICE.** `ice` answers the checks and selects the pair.
 //! - **DTLS configuration**, which `dtls` builds once per process.
+//!
+//! A publisher's media is the str0m library's: loss, order, feedback. It is told what was
+//! negotiated by its direct API, sees one peer at one address that never changes, and is
+//! drained inside every method that changes it. A viewer's media is our own, for what a
+//! packet costs: see `session/viewer.rs`.
 //!
 //! [`Engine`] is what all sessions share, [`Demux`] finds the session of a datagram on
 //! the one UDP port, [`tcp_framing`] is ICE over TCP.

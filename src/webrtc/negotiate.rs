@@ -15,7 +15,8 @@ use crate::media::TrackKind;
 pub(super) enum Fate {
     /// Index into [`Plan::media`].
     Media(usize),
-    /// The data channel's m-line: accepted, and then ignored.
+    /// A publisher's data channel: accepted, and then ignored. A viewer's is refused: nothing
+    /// would come through it.
     Data,
     /// Answered with port 0.
     Refused,
@@ -79,7 +80,7 @@ pub(super) fn negotiate(
     for section in &offer.sections {
         let fate = match section.kind {
             _ if is_disabled(offer, section) => Fate::Refused,
-            Kind::Application if is_data_channel(section) => Fate::Data,
+            Kind::Application if role == Role::Publisher && is_data_channel(section) => Fate::Data,
             Kind::Application => Fate::Refused,
             Kind::Other => return Err(OfferError::UnsupportedMedia),
             Kind::Video | Kind::Audio => {

@@ -7,13 +7,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use log::debug;
-use str0m::crypto::Fingerprint;
-use str0m::media::KeyframeRequestKind;
-use str0m::{Candidate, Rtc};
 
-use super::answer::{self, Source, Tag};
+use super::answer::{self, Tag};
 use super::ice::{Credentials, IceLite, Pair};
-use super::negotiate::{Plan, negotiate};
+use super::negotiate::negotiate;
 use super::sdp::Offer;
 use super::stun;
 use super::{Engine, OfferError, Role, SessionId, Transport};
@@ -22,17 +19,19 @@ use crate::media::TrackKind;
 mod event;
 mod fragment;
 mod library;
+mod publisher;
 mod react;
 mod stats;
 mod track;
+mod viewer;
 
-pub use event::{CloseReason, Datagram, Event, Received, Rtp};
+pub use event::{CloseReason, Datagram, Event, Received, Rtp, StreamStart};
 pub use fragment::FragmentError;
 pub use stats::{Stats, TrackStats};
-pub use track::StreamStart;
 
-use library::VIRTUAL_LOCAL;
-use track::Track;
+use event::Said;
+use publisher::Incoming;
+use viewer::Outgoing;
 
 /// What a session begins with, besides the offer.
 #[derive(Clone, Debug)]
@@ -58,31 +57,27 @@ enum State {
     Closed,
 }
 
+/// What the media goes through.
+enum End {
+    Publisher(Box<Incoming>),
+    Viewer(Box<Outgoing>),
+}
+
 /// See the module's documentation.
 pub struct Session {
     id: SessionId,
     role: Role,
     state: State,
-    rtc: Rtc,
     ice: IceLite,
     engine: Engine,
-    video: Option<Track>,
-    audio: Option<Track>,
-    /// Packets say to which m-line they belong.
-    has_mid_extension: bool,
-    learned_sources: usize,
-    /// SSRCs of the peer's RTP that the library was shown.
-    sources: Vec<u32>,
+    end: End,
+    /// DTLS of a viewer has begun.
+    has_started: bool,
     tag: Tag,
     remote_ufrag: Option<String>,
     profile_mismatch: bool,
-    dtls_active: bool,
-    has_data: bool,
-    /// When the library was last told that the connection lives.
-    last_nomination: Option<Instant>,
-    transaction: u64,
-    rtc_timeout: Instant,
-    has_pending_writes: bool,
+    /// What `end` says; empty between the calls, and kept for its memory.
+    said: Vec<Said>,
     datagrams: Vec<Datagram>,
     events: VecDeque<Event>,
     stats: Stats,
@@ -111,9 +106,40 @@ impl Session {
     ) -> Result<(Self, String), OfferError> {
         let offer = Offer::decode(offer)?;
         let plan = negotiate(&offer, params.role, params.stream_profile)?;
-        let mut session = Self::new(engine, &params, &offer, &plan, now)?;
-        let sources = session.open_tracks(&plan, params.seed);
-        session.drain();
+        let internal = OfferError::Internal;
+        let (end, sources) = match params.role {
+            Role::Publisher => {
+                let end = Incoming::new(engine, params.id, &plan, now).map_err(internal)?;
+                (End::Publisher(Box::new(end)), Vec::new())
+            }
+            Role::Viewer => {
+                let (end, sources) =
+                    Outgoing::new(engine, &plan, params.seed, now).map_err(internal)?;
+                (End::Viewer(Box::new(end)), sources)
+            }
+        };
+        let mut session = Self {
+            id: params.id,
+            role: params.role,
+            state: State::Connecting {
+                deadline: now + engine.config.handshake_timeout,
+            },
+            ice: IceLite::new(&params.credentials, now),
+            engine: engine.clone(),
+            end,
+            has_started: false,
+            tag: Tag::of(&offer, &plan),
+            remote_ufrag: offer.ice_ufrag().map(str::to_owned),
+            profile_mismatch: plan.profile_mismatch,
+            said: Vec::new(),
+            datagrams: Vec::new(),
+            events: VecDeque::new(),
+            stats: Stats::default(),
+        };
+        if let End::Publisher(end) = &mut session.end {
+            end.drain(&mut session.said, &mut session.stats);
+            session.listen();
+        }
         if let Some(Event::Closed(reason)) = session.events.pop_front() {
             return Err(OfferError::Internal(reason.to_string()));
         }
@@ -126,67 +152,6 @@ impl Session {
             &sources,
         );
         Ok((session, sdp))
-    }
-
-    fn new(
-        engine: &Engine,
-        params: &Params,
-        offer: &Offer,
-        plan: &Plan,
-        now: Instant,
-    ) -> Result<Self, OfferError> {
-        let internal = |error: &dyn fmt::Display| OfferError::Internal(error.to_string());
-        let mut rtc = library::rtc_config(engine, plan).build(now);
-        let local = Candidate::host(VIRTUAL_LOCAL, "udp").map_err(|error| internal(&error))?;
-        rtc.add_local_candidate(local);
-        let mut api = rtc.direct_api();
-        api.set_remote_ice_credentials(library::virtual_credentials());
-        api.set_remote_fingerprint(Fingerprint {
-            hash_func: plan.fingerprint.hash.clone(),
-            bytes: plan.fingerprint.bytes.clone(),
-        });
-        if plan.transport_cc_extension.is_some() {
-            api.enable_twcc_feedback();
-        }
-        Ok(Self {
-            id: params.id,
-            role: params.role,
-            state: State::Connecting {
-                deadline: now + engine.config.handshake_timeout,
-            },
-            rtc,
-            ice: IceLite::new(&params.credentials, now),
-            engine: engine.clone(),
-            video: None,
-            audio: None,
-            has_mid_extension: plan.mid_extension.is_some(),
-            learned_sources: 0,
-            sources: Vec::new(),
-            tag: Tag::of(offer, plan),
-            remote_ufrag: offer.ice_ufrag().map(str::to_owned),
-            profile_mismatch: plan.profile_mismatch,
-            dtls_active: plan.dtls_active,
-            has_data: plan.has_data(),
-            last_nomination: None,
-            transaction: 0,
-            rtc_timeout: now,
-            has_pending_writes: false,
-            datagrams: Vec::new(),
-            events: VecDeque::new(),
-            stats: Stats::default(),
-        })
-    }
-
-    /// Declares the negotiated m-lines to the library.
-    fn open_tracks(&mut self, plan: &Plan, seed: u64) -> Vec<Option<Source>> {
-        let mut sources = Vec::with_capacity(plan.media.len());
-        for media in &plan.media {
-            let mut api = self.rtc.direct_api();
-            let (track, source) = Track::open(&mut api, plan.role, media, seed);
-            *self.track_slot(media.kind) = Some(track);
-            sources.push(source);
-        }
-        sources
     }
 
     /// Takes a datagram of the peer. `source` is its address (IPv4-mapped ones turned
@@ -243,9 +208,11 @@ impl Session {
             }
             State::Connecting { .. } | State::Connected => {}
         }
-        if now >= self.rtc_timeout || self.has_pending_writes {
-            self.advance(now);
+        match &mut self.end {
+            End::Publisher(end) => end.handle_timeout(now, &mut self.said, &mut self.stats),
+            End::Viewer(end) => end.handle_timeout(now, &mut self.said),
         }
+        self.listen();
     }
 
     /// When [`Session::handle_timeout`] is due; `None` once the session is over.
@@ -255,7 +222,11 @@ impl Session {
             State::Connecting { deadline } => deadline,
             State::Connected => self.silence_deadline(),
         };
-        Some(own.min(self.rtc_timeout))
+        let end = match &self.end {
+            End::Publisher(end) => Some(end.next_timeout()),
+            End::Viewer(end) => end.next_timeout(),
+        };
+        Some(end.map_or(own, |end| end.min(own)))
     }
 
     /// The next event, if there is one.
@@ -270,20 +241,20 @@ impl Session {
 
     /// Whether video can be written: a viewer that is connected and offered it.
     pub fn ready_video(&self) -> bool {
-        self.is_ready() && self.video.is_some()
+        self.is_ready(TrackKind::Video)
     }
 
     /// Whether audio can be written.
     pub fn ready_audio(&self) -> bool {
-        self.is_ready() && self.audio.is_some()
+        self.is_ready(TrackKind::Audio)
     }
 
     /// Writes one access unit: its RTP payloads in order, the marker goes on the last.
     ///
     /// `rtp_time` is in 1/90,000 s on a clock of the caller's; `capture` the instant that
     /// it stands for, from which the sender reports are made. An instant after `now` is
-    /// taken for `now`: a report about the future would be nonsense. Nothing is sent before
-    /// [`Session::flush`]. Answers whether it was taken.
+    /// taken for `now`: a report about the future would be nonsense. [`Session::flush`] is to
+    /// follow when all that is due was written. Answers whether it was taken.
     pub fn write_video(
         &mut self,
         now: Instant,
@@ -307,20 +278,45 @@ impl Session {
         self.write(TrackKind::Audio, now, payloads, rtp_time, capture)
     }
 
-    /// Turns what was written into datagrams.
+    fn is_ready(&self, kind: TrackKind) -> bool {
+        self.role == Role::Viewer && self.is_connected() && self.has_track(kind)
+    }
+
+    fn write(
+        &mut self,
+        kind: TrackKind,
+        now: Instant,
+        payloads: &[Arc<[u8]>],
+        rtp_time: u64,
+        capture: Instant,
+    ) -> bool {
+        let State::Connected = self.state else {
+            return false;
+        };
+        let End::Viewer(end) = &mut self.end else {
+            return false;
+        };
+        if payloads.is_empty() {
+            return false;
+        }
+        let (said, stats) = (&mut self.said, &mut self.stats);
+        let is_taken = end.write(kind, now, payloads, rtp_time as u32, capture, said, stats);
+        self.listen();
+        is_taken
+    }
+
+    /// Adds the reports that are due to what was written.
     pub fn flush(&mut self, now: Instant) {
-        if self.has_pending_writes && !self.is_closed() {
-            self.advance(now);
+        if let (State::Connected, End::Viewer(end)) = (&self.state, &mut self.end) {
+            end.flush(now, &mut self.said);
+            self.listen();
         }
     }
 
     /// Sets where the numbering of a track begins, before anything was written to it.
     pub fn set_stream_start(&mut self, kind: TrackKind, start: StreamStart) {
-        if let Some(track) = self.track_slot(kind)
-            && !track.is_declared
-        {
-            track.next_sequence = u64::from(start.sequence);
-            track.rtp_time_offset = start.rtp_time;
+        if let End::Viewer(end) = &mut self.end {
+            end.set_stream_start(kind, start);
         }
     }
 
@@ -330,17 +326,12 @@ impl Session {
         let State::Connected = self.state else {
             return false;
         };
-        let Some(mid) = self.video.as_ref().map(|track| track.mid) else {
+        let End::Publisher(end) = &mut self.end else {
             return false;
         };
-        let mut api = self.rtc.direct_api();
-        let Some(stream) = api.stream_rx_by_mid(mid, None) else {
-            return false;
-        };
-        stream.request_keyframe(KeyframeRequestKind::Pli);
-        self.stats.video.plis += 1;
-        self.advance(now);
-        true
+        let is_asked = end.request_keyframe(now, &mut self.said, &mut self.stats);
+        self.listen();
+        is_asked
     }
 
     /// Ends the session from our side: RTCP BYE and DTLS close_notify are queued. No
@@ -349,9 +340,11 @@ impl Session {
         if self.is_closed() {
             return;
         }
-        if self.rtc.close().is_ok() {
-            self.advance(now);
+        match &mut self.end {
+            End::Publisher(end) => end.close(now, &mut self.said, &mut self.stats),
+            End::Viewer(end) => end.close(now, &mut self.said),
         }
+        self.listen();
         self.state = State::Closed;
         self.events.clear();
     }
@@ -423,9 +416,9 @@ impl Session {
 
     /// Whether the track was negotiated.
     pub fn has_track(&self, kind: TrackKind) -> bool {
-        match kind {
-            TrackKind::Video => self.video.is_some(),
-            TrackKind::Audio => self.audio.is_some(),
+        match &self.end {
+            End::Publisher(end) => end.has_track(kind),
+            End::Viewer(end) => end.has_track(kind),
         }
     }
 

@@ -5,6 +5,7 @@
 mod common;
 
 mod audio_bridge;
+mod fan_out;
 mod late_player;
 mod lifecycle;
 mod lossy_network;

@@ -201,7 +201,7 @@ impl Link {
     fn collect(&mut self) {
         let mut datagrams = Vec::new();
         self.session.take_datagrams(&mut datagrams);
-        for datagram in datagrams {
+        for datagram in datagrams.iter().flat_map(singly) {
             self.sent.push((self.now, datagram.clone()));
             self.fly(Flight::ToBrowser(datagram));
         }
@@ -338,4 +338,13 @@ pub const MOBILE: &str = "192.0.2.77:40000";
 
 pub fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
+}
+
+/// The datagrams of a train.
+fn singly(train: &Datagram) -> impl Iterator<Item = Datagram> {
+    train.packets().map(|packet| Datagram {
+        contents: packet.to_vec(),
+        segment: packet.len(),
+        ..train.clone()
+    })
 }

@@ -37,9 +37,21 @@ fn datagrams(source: SocketAddr, to: SocketAddr, sizes: &[usize]) -> Vec<Datagra
         .map(|contents| Datagram {
             source,
             destination: to,
+            segment: contents.len(),
             contents,
         })
         .collect()
+}
+
+/// The same as one train: all sizes are equal but the last.
+fn train(source: SocketAddr, to: SocketAddr, sizes: &[usize]) -> Datagram {
+    let singles = datagrams(source, to, sizes);
+    Datagram {
+        source,
+        destination: to,
+        contents: singles.into_iter().flat_map(|d| d.contents).collect(),
+        segment: sizes[0],
+    }
 }
 
 /// Receives `sizes.len()` datagrams and checks that each is whole, in order, from `source`.
@@ -69,7 +81,7 @@ fn receive(udp: &mut Udp, count: usize) -> Vec<(SocketAddr, SocketAddr, Vec<u8>)
 }
 
 #[test]
-fn equal_datagrams_to_one_peer_leave_in_one_message() {
+fn a_train_to_one_peer_leaves_in_one_message() {
     let mut udp = bind("127.0.0.1:0");
     if !udp.has_gso() {
         return;
@@ -77,40 +89,47 @@ fn equal_datagrams_to_one_peer_leave_in_one_message() {
     let one = peer("127.0.0.1:0");
     let two = peer("127.0.0.1:0");
     let source = candidate(&udp, "127.0.0.1");
-    let (sizes_one, sizes_two) = ([1_200, 1_200, 1_200, 700, 160], [1_100; 3]);
-    let mut all = datagrams(source, one.local_addr().unwrap(), &sizes_one);
-    all.extend(datagrams(source, two.local_addr().unwrap(), &sizes_two));
+    let (sizes_one, sizes_two) = ([1_200, 1_200, 1_200, 700], [1_100; 3]);
+    let all = [
+        train(source, one.local_addr().unwrap(), &sizes_one),
+        train(source, two.local_addr().unwrap(), &sizes_two),
+    ];
 
     let mut groups = Vec::new();
     udp.group(&all, &mut groups);
     let counts: Vec<usize> = groups.iter().map(|group| group.count).collect();
-    assert_eq!(counts, [4, 1, 3], "a shorter one ends a run");
+    assert_eq!(counts, [4, 3]);
 
     udp.send(&all);
     assert_eq!(udp.counters().send_calls, 1, "all messages in one call");
-    assert_eq!(udp.counters().sent, 8);
+    assert_eq!(udp.counters().sent, 7);
+    expect(&one, source, &sizes_one);
+    expect(&two, source, &sizes_two);
+
+    // Without GSO each goes by itself, in the same call.
+    udp.gso = false;
+    udp.send(&all);
+    assert_eq!(udp.counters().send_calls, 2);
+    assert_eq!(udp.counters().sent, 14);
     expect(&one, source, &sizes_one);
     expect(&two, source, &sizes_two);
 }
 
 #[test]
-fn runs_are_cut_where_the_kernel_wants_it() {
+fn trains_are_cut_where_the_kernel_wants_it() {
+    let mut udp = bind("127.0.0.1:0");
+    udp.gso = true;
     let at = |n: u16| SocketAddr::from(([127, 0, 0, 1], n));
-    let run = |sizes: &[usize]| gso_run(&datagrams(at(1), at(2), sizes));
-    assert_eq!(run(&[]), 0);
-    assert_eq!(run(&[100]), 1);
-    assert_eq!(run(&[100, 101]), 1, "no longer one after the first");
-    assert_eq!(run(&[100, 50, 100]), 2, "nothing after a shorter one");
-    assert_eq!(run(&[100; 200]), 64, "segments of one message");
-    assert_eq!(run(&[1_200; 64]), 54, "bytes of one message");
-    assert_eq!(run(&[0, 0]), 1, "an empty one goes alone");
-    assert_eq!(run(&[100, 0]), 1);
-    let mut mixed = datagrams(at(1), at(2), &[100, 100, 100]);
-    mixed[1].destination = at(3);
-    assert_eq!(gso_run(&mixed), 1, "another peer");
-    let mut mixed = datagrams(at(1), at(2), &[100, 100, 100]);
-    mixed[2].source = at(4);
-    assert_eq!(gso_run(&mixed), 2, "another candidate");
+    let counts = |sizes: &[usize]| {
+        let mut groups = Vec::new();
+        udp.group(&[train(at(1), at(2), sizes)], &mut groups);
+        let counts: Vec<usize> = groups.iter().map(|group| group.count).collect();
+        counts
+    };
+    assert_eq!(counts(&[100]), [1]);
+    assert_eq!(counts(&[100, 50]), [2]);
+    assert_eq!(counts(&[100; 130]), [64, 64, 2], "segments of one message");
+    assert_eq!(counts(&[1_200; 64]), [54, 10], "bytes of one message");
 }
 
 #[test]
@@ -248,10 +267,11 @@ fn a_refused_gso_message_turns_gso_off_and_goes_in_single_datagrams() {
     let source = candidate(&udp, "127.0.0.1");
     let peer = peer("127.0.0.1:0");
     let sizes = [500, 500, 300];
-    let all = datagrams(source, peer.local_addr().unwrap(), &sizes);
+    let all = [train(source, peer.local_addr().unwrap(), &sizes)];
     udp.gso = true;
     let group = Group {
-        first: 0,
+        train: 0,
+        bytes: 0..1_300,
         count: 3,
         local: None,
     };
@@ -268,11 +288,8 @@ fn a_message_to_a_bad_address_leaves_gso_on() {
     let mut udp = bind("127.0.0.1:0");
     let source = candidate(&udp, "127.0.0.1");
     let gso = udp.has_gso();
-    udp.send(&datagrams(
-        source,
-        "127.0.0.1:0".parse().unwrap(),
-        &[500, 500],
-    ));
+    let nowhere = "127.0.0.1:0".parse().unwrap();
+    udp.send(&[train(source, nowhere, &[500, 500])]);
     assert_eq!(udp.counters().dropped_refused, 2);
     assert_eq!(udp.has_gso(), gso);
 }

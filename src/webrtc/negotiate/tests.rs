@@ -199,13 +199,18 @@ fn sendrecv_is_tolerated_and_inactive_lines_are_refused_alone() {
 }
 
 #[test]
-fn a_data_channel_is_accepted_beside_media() {
-    let offer = CHROMIUM_VIEWER.replace("a=group:BUNDLE 0 1", "a=group:BUNDLE 0 1 2")
-        + "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\n\
-           a=mid:2\r\na=sctp-port:5000\r\n";
-    let plan = viewer(&offer, MAIN);
+fn a_data_channel_beside_media_is_accepted_from_a_publisher_and_refused_to_a_viewer() {
+    let with_data = |offer: &str| {
+        offer.replace("a=group:BUNDLE 0 1", "a=group:BUNDLE 0 1 2")
+            + "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\n\
+               a=mid:2\r\na=sctp-port:5000\r\n"
+    };
+    let offer = Offer::decode(&with_data(CHROMIUM_PUBLISHER)).unwrap();
+    let plan = negotiate(&offer, Role::Publisher, None).unwrap();
     assert_eq!(plan.fates, [Fate::Media(0), Fate::Media(1), Fate::Data]);
     assert!(plan.has_data());
+    let plan = viewer(&with_data(CHROMIUM_VIEWER), MAIN);
+    assert_eq!(plan.fates, [Fate::Media(0), Fate::Media(1), Fate::Refused]);
 }
 
 #[test]

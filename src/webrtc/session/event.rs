@@ -9,17 +9,61 @@ use bytes::Bytes;
 use crate::media::TrackKind;
 use crate::webrtc::Transport;
 
-/// A datagram to be sent.
+/// Datagrams to be sent, one or several that follow each other: a train.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Datagram {
-    /// On TCP the contents want [`crate::webrtc::tcp_framing::frame`] around them.
+    /// On TCP each wants [`crate::webrtc::tcp_framing::frame`] around them.
     pub transport: Transport,
     /// Our address: a candidate.
     pub source: SocketAddr,
     /// The peer's.
     pub destination: SocketAddr,
-    /// At most 1,500 bytes.
+    /// One after the other: all of `segment` bytes but the last, which may be shorter.
     pub contents: Vec<u8>,
+    /// Bytes of one, at most 1,500. Not 0.
+    pub segment: usize,
+}
+
+impl Datagram {
+    /// What each datagram holds.
+    pub fn packets(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.contents.chunks(self.segment.max(1))
+    }
+}
+
+/// Where the numbering of a track begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamStart {
+    /// The first sequence number; below 32,768, so that no loss at the beginning leaves
+    /// the peer with another rollover counter (RFC 3711 section 3.3.1).
+    pub sequence: u16,
+    /// What is added to every RTP time that is written.
+    pub rtp_time: u32,
+}
+
+/// What an end of a session says to it.
+pub(super) enum Said {
+    /// Send this where we send; `segment` as in [`Datagram`].
+    Send { contents: Vec<u8>, segment: usize },
+    /// DTLS is up.
+    Connected,
+    /// Pass this on.
+    Event(Event),
+    /// It is over.
+    Closed(CloseReason),
+}
+
+impl Said {
+    /// Send one datagram.
+    pub(super) fn send(contents: Vec<u8>) -> Self {
+        let segment = contents.len();
+        Said::Send { contents, segment }
+    }
+
+    /// It broke.
+    pub(super) fn failed(error: &dyn fmt::Display) -> Self {
+        Said::Closed(CloseReason::Error(error.to_string()))
+    }
 }
 
 /// What a session tells.

@@ -2,7 +2,6 @@
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
-use std::time::Duration;
 
 use str0m::format::{Codec, FormatParams};
 use str0m::media::{Frequency, Pt};
@@ -10,8 +9,8 @@ use str0m::rtp::Extension;
 use str0m::{IceCreds, Rtc, RtcConfig};
 
 use crate::media::TrackKind;
+use crate::webrtc::Engine;
 use crate::webrtc::negotiate::Plan;
-use crate::webrtc::{Engine, Role};
 
 pub(super) fn rtc_config(engine: &Engine, plan: &Plan) -> RtcConfig {
     let mut config = Rtc::builder()
@@ -23,11 +22,6 @@ pub(super) fn rtc_config(engine: &Engine, plan: &Plan) -> RtcConfig {
         .set_stats_interval(engine.config.stats_interval)
         .clear_codecs()
         .clear_extension_map();
-    if plan.role == Role::Viewer {
-        // Reports of both tracks at the rate of the picture's, so that one that is lost
-        // does not leave lips unsynchronized for five seconds.
-        config = config.set_rtcp_report_interval_audio(Duration::from_secs(1));
-    }
     if let Some(id) = plan.mid_extension {
         config = config.set_extension(id, Extension::RtpMid);
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use str0m::stats::{MediaEgressStats, MediaIngressStats};
+use str0m::stats::MediaIngressStats;
 
 use crate::media::TrackKind;
 use crate::webrtc::Pair;
@@ -31,13 +31,13 @@ pub struct Stats {
 /// Figures of one track: of what a publisher sends us, or of what a viewer gets.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrackStats {
-    /// RTP packets. For a viewer as of the last refresh, retransmissions included.
+    /// RTP packets, without retransmissions.
     pub packets: u64,
     /// Payload bytes of them.
     pub bytes: u64,
     /// Reports of lost packets: ours to a publisher, a viewer's to us.
     pub nacks: u64,
-    /// Packets sent again because a viewer reported them lost. Counted at once, unlike `nacks`.
+    /// Packets sent again because a viewer reported them lost.
     pub repeated: u64,
     /// Requests for an IDR, PLI and FIR: ours to a publisher, a viewer's to us.
     pub plis: u64,
@@ -62,14 +62,6 @@ impl Stats {
 }
 
 impl TrackStats {
-    pub(super) fn update_egress(&mut self, stats: &MediaEgressStats) {
-        self.packets = stats.packets;
-        self.bytes = stats.bytes;
-        self.nacks = stats.nacks;
-        self.rtt = stats.rtt.or(self.rtt);
-        self.loss = stats.loss.or(self.loss);
-    }
-
     /// Packets and bytes are counted at arrival.
     pub(super) fn update_ingress(&mut self, stats: &MediaIngressStats) {
         self.nacks = stats.nacks;

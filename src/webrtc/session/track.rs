@@ -1,23 +1,11 @@
-//! One media m-line of a session.
+//! One media m-line of a publisher.
 
 use str0m::change::DirectApi;
 use str0m::media::{MediaKind, Mid, Pt};
 use str0m::rtp::Ssrc;
 
 use crate::media::TrackKind;
-use crate::webrtc::Role;
-use crate::webrtc::answer::Source;
 use crate::webrtc::negotiate::Media;
-
-/// Where the numbering of a track begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamStart {
-    /// The first sequence number; below 32,768, so that no loss at the beginning leaves
-    /// the peer with another rollover counter (RFC 3711 section 3.3.1).
-    pub sequence: u16,
-    /// What is added to every RTP time that is written.
-    pub rtp_time: u32,
-}
 
 /// One media m-line.
 #[derive(Debug)]
@@ -26,71 +14,30 @@ pub(super) struct Track {
     pub(super) pt: Pt,
     pub(super) rtx_pt: Option<u8>,
     pub(super) nack: bool,
-    pub(super) source: Option<(Ssrc, Option<Ssrc>)>,
-    /// Whether the library knows of the outgoing source. It learns with the first packet:
-    /// until then it would send reports that map the present to RTP time 0.
-    pub(super) is_declared: bool,
-    pub(super) next_sequence: u64,
-    pub(super) rtp_time_offset: u32,
     /// The peer's SSRC, when it was named or learned.
     pub(super) remote_ssrc: Option<u32>,
     pub(super) remote_rtx_ssrc: Option<u32>,
 }
 
 impl Track {
-    /// Declares the m-line to the library; what the answer says of its source, if we send.
-    pub(super) fn open(
-        api: &mut DirectApi<'_>,
-        role: Role,
-        media: &Media,
-        seed: u64,
-    ) -> (Self, Option<Source>) {
+    /// Declares the m-line to the library.
+    pub(super) fn open(api: &mut DirectApi<'_>, media: &Media) -> Self {
         let mid = Mid::from(media.mid.as_str());
         let kind = match media.kind {
             TrackKind::Video => MediaKind::Video,
             TrackKind::Audio => MediaKind::Audio,
         };
-        let cname = api.declare_media(mid, kind).cname().to_owned();
-        let bits = mix(seed, media.kind);
+        api.declare_media(mid, kind);
         let mut track = Self {
             mid,
             pt: Pt::new_with_value(media.pt),
             rtx_pt: media.rtx_pt,
             nack: media.nack,
-            source: None,
-            is_declared: false,
-            // 1 to 32,768: see `StreamStart`.
-            next_sequence: (bits & 0x7fff) + 1,
-            rtp_time_offset: (bits >> 32) as u32,
             remote_ssrc: None,
             remote_rtx_ssrc: None,
         };
-        let source = match role {
-            Role::Viewer => Some(track.choose_source(api, cname)),
-            Role::Publisher => {
-                track.expect_source(api, media.remote_ssrc);
-                None
-            }
-        };
-        (track, source)
-    }
-
-    fn choose_source(&mut self, api: &DirectApi<'_>, cname: String) -> Source {
-        let ssrc = api.new_ssrc();
-        let rtx = self.rtx_pt.map(|_| {
-            loop {
-                let rtx = api.new_ssrc();
-                if rtx != ssrc {
-                    break rtx;
-                }
-            }
-        });
-        self.source = Some((ssrc, rtx));
-        Source {
-            ssrc: *ssrc,
-            rtx_ssrc: rtx.map(|rtx| *rtx),
-            cname,
-        }
+        track.expect_source(api, media.remote_ssrc);
+        track
     }
 
     fn expect_source(&mut self, api: &mut DirectApi<'_>, named: Option<(u32, Option<u32>)>) {
@@ -151,16 +98,4 @@ pub(super) fn rtp_source(bytes: &[u8]) -> Option<RtpSource> {
         ssrc: u32::from_be_bytes(*ssrc),
         has_extensions: first & 0x10 != 0,
     })
-}
-
-/// Spreads a seed over the tracks (SplitMix64).
-fn mix(seed: u64, kind: TrackKind) -> u64 {
-    let step: u64 = match kind {
-        TrackKind::Video => 1,
-        TrackKind::Audio => 2,
-    };
-    let mut z = seed.wrapping_add(step.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }

@@ -244,7 +244,9 @@ impl World {
             return;
         }
         for datagram in datagrams {
-            self.send_to_browser(datagram.source, datagram.destination, datagram.contents);
+            for packet in datagram.packets() {
+                self.send_to_browser(datagram.source, datagram.destination, packet.to_vec());
+            }
         }
     }
 
