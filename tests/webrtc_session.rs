@@ -79,8 +79,9 @@ fn a_lost_dtls_flight_costs_a_quarter_second() {
     );
 }
 
+/// Case 39, towards a viewer.
 #[test]
-fn sequence_numbers_and_times_wrap_in_mid_stream() {
+fn case_39_sequence_numbers_and_times_wrap_in_mid_stream() {
     let engine = engine_with(EngineConfig::default());
     let mut link = Link::with(BrowserConfig::new(Does::View), &engine, |session| {
         for kind in [TrackKind::Video, TrackKind::Audio] {

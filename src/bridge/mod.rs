@@ -12,6 +12,7 @@
 //! Each works on one stream and one session that it is handed; none knows of sockets
 //! or of the other sessions.
 
+mod b_frames;
 pub mod rtmp_egress;
 pub mod rtmp_ingest;
 mod sound_pace;

@@ -10,16 +10,17 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::b_frames::InOrder;
 use crate::codec::aac::{AacError, AudioSpecificConfig};
 use crate::codec::h264::{AccessUnit, AvcConfig, H264Error};
-use crate::hub::{RtmpTimeline, Stream};
+use crate::hub::{BrowserView, Placed, RtmpTimeline, Stream};
 use crate::media::{Codec, Frame, MediaTime, TrackConfig, TrackKind};
 use crate::rtmp::flv::{AudioTag, FlvError, VideoTag};
 
 /// What is done with pictures that refer to later ones, which browsers cannot show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BFrames {
-    /// WebRTC viewers do not get those that no other picture refers to.
+    /// WebRTC viewers are shown the pictures between them.
     Drop,
     /// The publisher is refused.
     Refuse,
@@ -34,6 +35,33 @@ pub enum IngestError {
     UnsupportedCodec(String),
     /// The configuration refuses streams with B-frames.
     BFramesRefused,
+}
+
+impl BFrames {
+    /// What is wrong with a stream that has B-frames, and its cure; `needs_b` says whether P
+    /// pictures refer to them.
+    const fn advice(self, needs_b: bool) -> &'static str {
+        match self {
+            BFrames::Drop if needs_b => {
+                "B-frames that others refer to: browsers are shown little more than the key frames. \
+                 Set them to 0 in the encoder (OBS: Max B-frames 0 or x264 option bframes=0; \
+                 ffmpeg: -bf 0), or at least b-pyramid=none"
+            }
+            BFrames::Drop => {
+                "B-frames: browsers are shown only the pictures between them. Set them to 0 in the \
+                 encoder (OBS: Max B-frames 0 or x264 option bframes=0; ffmpeg: -bf 0)"
+            }
+            BFrames::Refuse => {
+                "B-frames: the stream is refused. Set them to 0 in the encoder (OBS: Max B-frames 0 \
+                 or x264 option bframes=0; ffmpeg: -bf 0)"
+            }
+            BFrames::Pass => {
+                "B-frames: in browsers the picture nearly stands still. Set them to 0 in the encoder \
+                 (OBS: Max B-frames 0 or x264 option bframes=0; ffmpeg: -bf 0), or streams.b_frames \
+                 to \"drop\""
+            }
+        }
+    }
 }
 
 impl IngestError {
@@ -73,6 +101,8 @@ pub struct RtmpIngest {
     length_size: u8,
     audio: Option<Arc<TrackConfig>>,
     b_frames: BFrames,
+    /// What browsers get, where the pictures may be out of order.
+    in_order: Option<InOrder>,
     seen_idr: bool,
     /// Whether a picture was put into the stream.
     has_begun: bool,
@@ -89,6 +119,7 @@ impl RtmpIngest {
             length_size: 4,
             audio: None,
             b_frames,
+            in_order: None,
             seen_idr: false,
             has_begun: false,
             malformed: 0,
@@ -204,20 +235,9 @@ impl RtmpIngest {
             return Ok(false);
         }
         if unit.has_b_slices {
-            if stream.health.b_frames == 0 {
-                log::warn!(
-                    "{}: the video has B-frames; browsers cannot show them{}: set bframes=0 \
-                     (x264: -bf 0, OBS: max B-frames 0) in the encoder",
-                    stream.key,
-                    match self.b_frames {
-                        BFrames::Drop => " and get few pictures a second",
-                        BFrames::Refuse => " and the stream is refused",
-                        BFrames::Pass => " and may stand still",
-                    }
-                );
-            }
             stream.health.b_frames += 1;
             if self.b_frames == BFrames::Refuse {
+                self.advise(stream);
                 return Err(IngestError::BFramesRefused);
             }
         }
@@ -230,19 +250,45 @@ impl RtmpIngest {
             return Ok(false);
         }
         self.has_begun = true;
-        let dts = self
-            .timeline
-            .map(TrackKind::Video, timestamp, now, stream.live(now));
+        let Placed { dts, meant } =
+            self.timeline
+                .place(TrackKind::Video, timestamp, now, stream.live(now));
+        let composition = MediaTime::from_millis(i64::from(composition_time_ms));
+        // Wirecast sends negative ones, which are passed on as they are.
+        let pts = if composition < MediaTime::ZERO {
+            dts + composition
+        } else {
+            (meant + composition).max(dts)
+        };
         let frame = Frame {
             codec: Codec::H264,
             dts,
-            pts: dts + MediaTime::from_millis(i64::from(composition_time_ms)),
+            pts,
             key,
             disposable: unit.disposable,
-            payload: unit.payload,
+            payload: unit.payload.clone(),
         };
-        stream.publish(frame, now);
+        let browser = match &mut self.in_order {
+            Some(in_order) => in_order.view(&unit, key),
+            None => BrowserView::Same,
+        };
+        stream.health.is_in_order_for_browsers = self.in_order.is_some();
+        self.advise(stream);
+        stream.publish_as(frame, browser, now);
         Ok(true)
+    }
+
+    /// Says once, and keeps saying in the API, what is wrong with a stream of B-frames.
+    fn advise(&self, stream: &mut Stream) {
+        if stream.health.b_frames == 0 {
+            return;
+        }
+        let needs_b = self.in_order.as_ref().is_some_and(InOrder::has_needed_b);
+        let advice = self.b_frames.advice(needs_b);
+        if stream.health.b_frames_advice != Some(advice) {
+            stream.health.b_frames_advice = Some(advice);
+            log::warn!("{}: {advice}", stream.key);
+        }
     }
 
     /// Parameter sets inside the picture are newer than the record's.
@@ -256,6 +302,10 @@ impl RtmpIngest {
 
     fn configure(&mut self, stream: &mut Stream, config: AvcConfig) {
         stream.configure(TrackConfig::H264(config.clone()));
+        if self.video.as_ref() != Some(&config) {
+            let is_wanted = self.b_frames == BFrames::Drop && config.info().may_reorder();
+            self.in_order = is_wanted.then(|| InOrder::new(&config));
+        }
         self.video = Some(config);
     }
 

@@ -20,8 +20,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::sound_pace::SoundPace;
-use crate::hub::{Entry, Stream};
+use crate::codec::h264::for_output_at_once;
+use crate::hub::{BrowserView, Entry, Stream};
 use crate::media::{Codec, MediaTime, TrackConfig, TrackKind};
 use crate::rtp::h264_packetizer::packetize;
 use crate::webrtc;
@@ -37,9 +40,6 @@ pub struct ViewerLimits {
     pub fast_start_rate: f64,
     /// Bytes of RTP payload in a packet at most.
     pub payload_bytes: usize,
-    /// Whether pictures that no other refers to and that are shown before ones already sent
-    /// are left out.
-    pub drop_b_frames: bool,
 }
 
 /// One viewer's place in its stream.
@@ -52,8 +52,6 @@ pub struct Viewer {
     sound_pace: SoundPace,
     /// The last RTP time of a picture, as time on the stream's clock.
     video_stamp: Option<MediaTime>,
-    /// The latest showing time sent, to know B-frames by.
-    newest_pts: Option<MediaTime>,
     replayed: Option<Instant>,
     /// When the cached key frame is to be sent by itself, as a still, and how often it was.
     still: Option<(Instant, usize)>,
@@ -62,8 +60,6 @@ pub struct Viewer {
     pub skips: u64,
     /// Key frame requests that were answered from the cache.
     pub replays: u64,
-    /// Pictures left out because a browser could not show them in order.
-    pub b_frames_dropped: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -108,13 +104,11 @@ impl Viewer {
             audio_started: false,
             sound_pace: SoundPace::default(),
             video_stamp: None,
-            newest_pts: None,
             replayed: None,
             still: None,
             limits,
             skips: 0,
             replays: 0,
-            b_frames_dropped: 0,
         }
     }
 
@@ -298,7 +292,7 @@ impl Viewer {
             && stream.ring.gop_bytes() <= BACKLOG_BYTES_MAX
             && stream.ring.head() - start <= BACKLOG_FRAMES_MAX
             // In decoding order, times of sending would show B-frames in the wrong order.
-            && stream.health.b_frames == 0;
+            && (stream.health.b_frames == 0 || stream.health.is_in_order_for_browsers);
         fits.then_some(start)
     }
 
@@ -346,7 +340,7 @@ impl Viewer {
                 return;
             };
             self.video += 1;
-            if entry.frame.codec.kind() != TrackKind::Video {
+            if entry.frame.codec.kind() != TrackKind::Video || entry.browser == BrowserView::Skip {
                 continue;
             }
             let packets = self.write(now, stream, session, entry, sending_time(now, stream));
@@ -366,18 +360,14 @@ impl Viewer {
         session: &mut webrtc::Session,
         entry: &Entry,
     ) -> usize {
+        if entry.browser == BrowserView::Skip {
+            return 0;
+        }
         if self.phase == Phase::AwaitKey {
             if !entry.frame.key {
                 return 0;
             }
             self.phase = Phase::Live;
-        }
-        let shown_late = self
-            .newest_pts
-            .is_some_and(|newest| entry.frame.pts <= newest);
-        if shown_late && entry.frame.disposable && self.limits.drop_b_frames {
-            self.b_frames_dropped += 1;
-            return 0;
         }
         self.write(now, stream, session, entry, entry.frame.pts)
     }
@@ -395,7 +385,6 @@ impl Viewer {
             .video_stamp
             .map_or(stamp, |last| stamp.max(last + tick));
         self.video_stamp = Some(stamp);
-        self.newest_pts = self.newest_pts.max(Some(entry.frame.pts));
         let payloads = entry
             .rtp
             .get_or_init(|| payloads(entry, self.limits.payload_bytes));
@@ -419,7 +408,14 @@ fn sending_time(now: Instant, stream: &Stream) -> MediaTime {
 
 /// The picture as RTP payloads; a key frame carries the parameter sets of its configuration.
 fn payloads(entry: &Entry, payload_bytes: usize) -> Box<[Arc<[u8]>]> {
+    let sps: Vec<Bytes>;
     let parameter_sets = match &*entry.config {
+        TrackConfig::H264(config) if entry.frame.key && entry.browser == BrowserView::InOrder => {
+            // What cannot be rewritten goes as it is.
+            let rewrite = |sps: &Bytes| for_output_at_once(sps).map_or(sps.clone(), Bytes::from);
+            sps = config.sps().iter().map(rewrite).collect();
+            Some((&*sps, config.pps()))
+        }
         TrackConfig::H264(config) if entry.frame.key => Some((config.sps(), config.pps())),
         _ => None,
     };

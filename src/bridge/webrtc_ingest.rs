@@ -90,6 +90,19 @@ impl WebrtcIngest {
         self.timeline.skew()
     }
 
+    /// How far the picture and the sound were moved so far, to be in sync.
+    pub fn corrections(&self) -> (MediaTime, MediaTime) {
+        (
+            self.timeline.correction(TrackKind::Video),
+            self.timeline.correction(TrackKind::Audio),
+        )
+    }
+
+    /// Sender reports that were not believed.
+    pub const fn absurd_reports(&self) -> u64 {
+        self.timeline.absurd_reports
+    }
+
     /// Tells how long a retransmission takes.
     pub fn set_rtt(&mut self, rtt: Duration) {
         self.assembler.set_rtt(rtt);

@@ -137,6 +137,56 @@ impl<'a> BitReader<'a> {
     }
 }
 
+/// Writes bits, most significant first, for a NAL unit of H.264.
+#[derive(Debug, Default)]
+pub(crate) struct BitWriter {
+    bytes: Vec<u8>,
+    /// Bits of the last byte that are still free.
+    free: u8,
+}
+
+impl BitWriter {
+    /// One bit.
+    pub(crate) fn bit(&mut self, bit: bool) {
+        if self.free == 0 {
+            self.bytes.push(0);
+            self.free = 8;
+        }
+        self.free -= 1;
+        if let Some(last) = self.bytes.last_mut() {
+            *last |= u8::from(bit) << self.free;
+        }
+    }
+
+    /// ue(v), ITU-T H.264 section 9.1.
+    pub(crate) fn ue(&mut self, value: u32) {
+        let code = u64::from(value) + 1;
+        let length = 64 - code.leading_zeros();
+        (1..length).for_each(|_| self.bit(false));
+        (0..length)
+            .rev()
+            .for_each(|shift| self.bit((code >> shift) & 1 == 1));
+    }
+
+    /// The NAL unit: its header, then the bits with their stop bit and with emulation
+    /// prevention (section 7.3.1).
+    pub(crate) fn into_nal(mut self, header: u8) -> Vec<u8> {
+        self.bit(true); // rbsp_stop_one_bit
+        let mut nal = Vec::with_capacity(self.bytes.len() + 4);
+        nal.push(header);
+        let mut zeros = 0;
+        for byte in self.bytes {
+            if zeros == 2 && byte <= 3 {
+                nal.push(3);
+                zeros = 0;
+            }
+            zeros = if byte == 0 { zeros + 1 } else { 0 };
+            nal.push(byte);
+        }
+        nal
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,7 +10,7 @@ use super::sessions::PeerRole;
 use super::{Connection, Gateway};
 use crate::hub::{Stream, Track};
 use crate::ids::{PeerId, StreamId};
-use crate::media::{Codec, TrackConfig};
+use crate::media::{Codec, MediaTime, TrackConfig};
 
 /// The answer to `GET /api/v1/streams`.
 #[derive(Debug, Serialize)]
@@ -67,6 +67,10 @@ struct RtpInfo {
     audio_packets_lost: u64,
     /// How far the picture is still ahead of the sound by the sender reports.
     skew_ms: Option<i64>,
+    /// How far the picture and the sound were moved so far, to be in sync.
+    video_correction_ms: i64,
+    audio_correction_ms: i64,
+    absurd_sender_reports: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -83,6 +87,11 @@ enum TrackInfo {
         gop_ms: Option<i64>,
         key_frames: u64,
         b_frames: u64,
+        /// Pictures that browsers did not get because of them.
+        b_frames_dropped: u64,
+        /// What is wrong, and its cure.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        advice: Option<&'static str>,
     },
     Audio {
         codec: &'static str,
@@ -104,6 +113,10 @@ struct TranscodeInfo {
     opus_to_aac: bool,
     queue: usize,
     bitrate_bps: u64,
+    /// How far the sound's timestamps are ahead of its samples, and how much of that was
+    /// made good so far by stretching them.
+    offset_ms: f64,
+    correction_ms: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -203,6 +216,8 @@ impl Gateway {
                 aac_to_opus: target == Some(Codec::Opus),
                 opus_to_aac: target == Some(Codec::Aac),
                 queue: pipeline.map_or(0, |pipeline| pipeline.pending),
+                offset_ms: pipeline.map_or(0.0, |pipeline| in_ms(pipeline.sync.ahead)),
+                correction_ms: pipeline.map_or(0.0, |pipeline| in_ms(pipeline.sync.corrected)),
                 bitrate_bps: stream
                     .transcoded
                     .as_ref()
@@ -251,7 +266,10 @@ impl Gateway {
                         frames_dropped: video.dropped,
                         holes: video.holes,
                         audio_packets_lost: ingest.audio_lost,
-                        skew_ms: ingest.skew().map(|skew| skew.as_millis()),
+                        skew_ms: ingest.skew().map(|skew| skew.as_millis_rounded()),
+                        video_correction_ms: ingest.corrections().0.as_millis_rounded(),
+                        audio_correction_ms: ingest.corrections().1.as_millis_rounded(),
+                        absurd_sender_reports: ingest.absurd_reports(),
                     }),
                 })
             }
@@ -306,6 +324,11 @@ impl Gateway {
     }
 }
 
+/// Milliseconds with one decimal.
+fn in_ms(time: MediaTime) -> f64 {
+    (time.as_secs_f64() * 1e4).round() / 10.0
+}
+
 fn track_info(now: Instant, stream: &Stream, track: &Track) -> TrackInfo {
     let rate = track.meter.rate(now);
     match &*track.config {
@@ -322,6 +345,8 @@ fn track_info(now: Instant, stream: &Stream, track: &Track) -> TrackInfo {
                 gop_ms: stream.health.gop.map(|gop| gop.as_millis_rounded()),
                 key_frames: stream.health.key_frames,
                 b_frames: stream.health.b_frames,
+                b_frames_dropped: stream.health.b_frames_dropped,
+                advice: stream.health.b_frames_advice,
             }
         }
         TrackConfig::Aac(config) => TrackInfo::Audio {

@@ -284,11 +284,19 @@ impl Gateway {
         }
         let mut family = page.family(
             "rtmp_gateway_stream_b_frames_total",
-            "Pictures that browsers cannot show in order.",
+            "B-frames, which browsers cannot show: set them to 0 in the encoder.",
             Kind::Counter,
         );
         for stream in &streams {
             family.sample(&[("stream", &stream.key)], stream.health.b_frames);
+        }
+        let mut family = page.family(
+            "rtmp_gateway_stream_b_frames_dropped_total",
+            "Pictures that browsers did not get because of B-frames.",
+            Kind::Counter,
+        );
+        for stream in &streams {
+            family.sample(&[("stream", &stream.key)], stream.health.b_frames_dropped);
         }
         let mut family = page.family(
             "rtmp_gateway_stream_silence_seconds",

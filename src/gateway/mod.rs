@@ -379,7 +379,7 @@ impl Gateway {
             Input::Transcoded(completed) => self.transcoded(now, completed),
             Input::TranscodeRefused(pipeline) => {
                 self.stats.transcode_dropped_frames += 1;
-                self.transcoding.completed(pipeline);
+                self.transcoding.refused(pipeline);
             }
             Input::Timeout => {}
             Input::Drain => self.begin_drain(now),

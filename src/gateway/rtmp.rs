@@ -259,7 +259,12 @@ impl Gateway {
                 }
                 Event::ReceiveVideo { stream_id, on } => {
                     if let Some(playing) = rtmp.playing(stream_id) {
+                        let resumes = on && !playing.player.wants_video;
                         playing.player.receive_video(on);
+                        let stream = playing.stream;
+                        if resumes {
+                            self.want_keyframe_of(now, stream);
+                        }
                     }
                 }
                 Event::ReceiveAudio { stream_id, on } => {

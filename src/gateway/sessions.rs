@@ -9,7 +9,7 @@ use super::{Gateway, Owner};
 use crate::access::Holder;
 use crate::bridge::webrtc_egress::{Viewer, ViewerLimits};
 use crate::bridge::webrtc_ingest::{IngestLimits, WebrtcIngest};
-use crate::config::{BFramePolicy, GopCache};
+use crate::config::GopCache;
 use crate::http::{Response, Status};
 use crate::ids::{PeerId, SessionId, StreamId};
 use crate::rtp::{frame_assembler, reorder};
@@ -37,6 +37,8 @@ pub(super) struct Peer {
     resource: String,
     holder: Holder,
     pub(super) last_media: Instant,
+    /// How long a publisher may send no media.
+    silence_max: Duration,
 }
 
 /// Which way the media goes.
@@ -57,14 +59,19 @@ impl Peer {
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        let ingest = match &self.role {
-            PeerRole::Publisher(ingest) => ingest.next_timeout(),
-            PeerRole::Viewer(_) => None,
+        let (ingest, silent) = match &self.role {
+            PeerRole::Publisher(ingest) => (ingest.next_timeout(), Some(self.silent_at())),
+            PeerRole::Viewer(_) => (None, None),
         };
-        [self.session.next_timeout(), ingest, self.pace_at]
+        [self.session.next_timeout(), ingest, silent, self.pace_at]
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// When a publisher that sends nothing more has been silent for too long.
+    pub(super) fn silent_at(&self) -> Instant {
+        self.last_media + self.silence_max
     }
 
     pub(super) fn tag(&self, id: SessionId) -> String {
@@ -162,7 +169,6 @@ impl Gateway {
             },
             fast_start_rate: streams.fast_start_rate,
             payload_bytes: self.config.webrtc.payload_bytes_max,
-            drop_b_frames: streams.b_frames != BFramePolicy::Pass,
         };
         let id = session.id();
         let role = PeerRole::Viewer(Box::new(Viewer::new(limits)));
@@ -199,6 +205,7 @@ impl Gateway {
             resource: resource.clone(),
             holder,
             last_media: now,
+            silence_max: self.config.webrtc.publish_idle_timeout,
         };
         self.deadlines.arm(Owner::Session(id), peer.next_timeout());
         self.sessions.insert(id, Box::new(peer));

@@ -156,7 +156,10 @@ impl Gateway {
         self.stats.transcode_busy_us += completed.busy.as_micros() as u64;
         self.stats.transcode_frames += completed.frames.len() as u64;
         // A stream may have ended meanwhile.
-        let Some((id, target)) = self.transcoding.completed(completed.pipeline) else {
+        let Some((id, target)) = self
+            .transcoding
+            .completed(completed.pipeline, completed.sync)
+        else {
             return;
         };
         let Some(stream) = self.hub.get_mut(id) else {

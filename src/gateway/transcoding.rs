@@ -12,7 +12,7 @@ use crate::codec::aac::AudioSpecificConfig;
 use crate::hub::Stream;
 use crate::ids::StreamId;
 use crate::media::{Codec, Frame, MediaTime, TrackConfig};
-use crate::transcode::{AacSettings, Job, OpusSettings, PipelineId, Spec, Work};
+use crate::transcode::{AacSettings, Job, OpusSettings, PipelineId, Spec, Sync, Work};
 
 /// How sound is transcoded.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +49,8 @@ pub struct Pipeline {
     pub worker: usize,
     /// Jobs handed out and not come back.
     pub pending: usize,
+    /// How its input's timestamps stood to the samples after the last job.
+    pub sync: Sync,
     source: Arc<TrackConfig>,
     fed: Instant,
     idle_since: Option<Instant>,
@@ -149,10 +151,18 @@ impl Transcoding {
     }
 
     /// A job came back; answers the stream that it is for.
-    pub fn completed(&mut self, id: PipelineId) -> Option<(StreamId, Codec)> {
+    pub fn completed(&mut self, id: PipelineId, sync: Sync) -> Option<(StreamId, Codec)> {
         let pipeline = self.pipelines.get_mut(&id)?;
         pipeline.pending = pipeline.pending.saturating_sub(1);
+        pipeline.sync = sync;
         Some((pipeline.stream, pipeline.target))
+    }
+
+    /// A worker had no room for a job.
+    pub fn refused(&mut self, id: PipelineId) {
+        if let Some(pipeline) = self.pipelines.get_mut(&id) {
+            pipeline.pending = pipeline.pending.saturating_sub(1);
+        }
     }
 
     /// A job failed as a whole: its codec crashed, or could not be had. Opens the pipeline anew,
@@ -250,6 +260,7 @@ impl Transcoding {
             target,
             worker,
             pending: 0,
+            sync: Sync::default(),
             source,
             fed: now,
             idle_since: None,

@@ -72,10 +72,8 @@ impl Gateway {
                 let ingested = ingest.handle_timeout(now, stream);
                 self.ingested(now, id, stream_id, ingested);
             }
-            let silent = self.sessions.get(&id).is_some_and(|peer| {
-                now.duration_since(peer.last_media) >= self.config.webrtc.publish_idle_timeout
-            });
-            if silent {
+            let peer = self.sessions.get(&id);
+            if peer.is_some_and(|peer| peer.silent_at() <= now) {
                 self.stats.error("publish_silence");
                 self.end_session(now, id, "no media came for too long");
                 return;
@@ -235,6 +233,15 @@ impl Gateway {
         }
         for frame in &ingested.audio {
             self.sound_published(now, stream, frame);
+        }
+    }
+
+    /// A player needs a key frame of a stream: a WebRTC publisher is asked for it, others
+    /// cannot be.
+    pub(super) fn want_keyframe_of(&mut self, now: Instant, stream: StreamId) {
+        let publisher = self.hub.get(stream).and_then(|s| s.publisher.as_ref());
+        if let Some(PeerId::Webrtc(publisher)) = publisher.map(|publisher| publisher.peer) {
+            self.ask_for_keyframe(now, publisher);
         }
     }
 

@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 pub use live_clock::LiveClock;
 pub use meter::{Meter, Rate};
-pub use ring::{Entry, Ring, RingLimits};
+pub use ring::{BrowserView, Entry, Ring, RingLimits};
 pub use stream::{Announced, Publisher, Stream, Track, VideoHealth};
-pub use timeline::{RtmpTimeline, RtpTimeline};
+pub use timeline::{Placed, RtmpTimeline, RtpTimeline};
 
 use crate::ids::{IdMap, PeerId, StreamId};
 

@@ -41,10 +41,25 @@ pub struct Entry {
     offset: u64,
     /// When the gateway had it whole.
     pub arrival: Instant,
+    /// What a browser gets of it.
+    pub browser: BrowserView,
     /// The frame as an RTMP message cut into chunks.
     pub rtmp: OnceCell<SharedMessage>,
     /// The frame as RTP payloads, in order; the marker belongs to the last.
     pub rtp: OnceCell<Box<[Arc<[u8]>]>>,
+}
+
+/// What a browser, which cannot show pictures out of order, gets of a frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BrowserView {
+    /// The frame as it is.
+    #[default]
+    Same,
+    /// Nothing.
+    Skip,
+    /// The frame, of a stream without the pictures that come out of order: its parameter sets say
+    /// so.
+    InOrder,
 }
 
 /// The latest frames of a stream, oldest first.
@@ -78,6 +93,17 @@ impl Ring {
 
     /// Appends a frame and answers its index.
     pub fn push(&mut self, frame: Frame, config: Arc<TrackConfig>, arrival: Instant) -> u64 {
+        self.push_as(frame, config, arrival, BrowserView::Same)
+    }
+
+    /// The same for a frame of which browsers get something else.
+    pub fn push_as(
+        &mut self,
+        frame: Frame,
+        config: Arc<TrackConfig>,
+        arrival: Instant,
+        browser: BrowserView,
+    ) -> u64 {
         let index = self.head();
         let size = frame.payload.len();
         if frame.codec == Codec::H264 && frame.key {
@@ -93,6 +119,7 @@ impl Ring {
             config,
             offset: self.pushed,
             arrival,
+            browser,
             rtmp: OnceCell::new(),
             rtp: OnceCell::new(),
         });

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::live_clock::LiveClock;
 use super::meter::Meter;
-use super::ring::{Ring, RingLimits};
+use super::ring::{BrowserView, Ring, RingLimits};
 use crate::access::Holder;
 use crate::ids::PeerId;
 use crate::media::{Codec, Frame, MediaTime, TrackConfig, TrackKind};
@@ -98,8 +98,12 @@ struct Players {
 pub struct VideoHealth {
     /// Frames with B slices seen.
     pub b_frames: u64,
-    /// B-frames that were left out because browsers cannot show them.
+    /// Pictures that browsers do not get because of B-frames.
     pub b_frames_dropped: u64,
+    /// Whether browsers get the pictures in the order of showing in spite of B-frames.
+    pub is_in_order_for_browsers: bool,
+    /// What is wrong with B-frames and its cure, once one was seen.
+    pub b_frames_advice: Option<&'static str>,
     /// Key frames seen.
     pub key_frames: u64,
     /// The distance of the last two key frames.
@@ -206,6 +210,11 @@ impl Stream {
 
     /// Takes a frame of the publisher.
     pub fn publish(&mut self, frame: Frame, now: Instant) {
+        self.publish_as(frame, BrowserView::Same, now);
+    }
+
+    /// The same for a frame of which browsers get something else.
+    pub fn publish_as(&mut self, frame: Frame, browser: BrowserView, now: Instant) {
         let track = match frame.codec.kind() {
             TrackKind::Video => &mut self.video,
             TrackKind::Audio => &mut self.audio,
@@ -224,8 +233,11 @@ impl Stream {
             self.health.gop = self.health.last_key.map(|last| frame.dts - last);
             self.health.last_key = Some(frame.dts);
         }
+        if browser == BrowserView::Skip {
+            self.health.b_frames_dropped += 1;
+        }
         let config = track.config.clone();
-        self.ring.push(frame, config, now);
+        self.ring.push_as(frame, config, now, browser);
         self.trim_if_unwatched();
     }
 

@@ -23,6 +23,15 @@ pub struct RtmpTimeline {
     pub jumps: u64,
 }
 
+/// Where a frame belongs on the stream's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// When it is to be decoded, later than the frame before.
+    pub dts: MediaTime,
+    /// What its timestamp says.
+    pub meant: MediaTime,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct RtmpTrack {
     raw: u32,
@@ -42,6 +51,13 @@ impl RtmpTimeline {
     /// Never goes back within a track, and pictures always go on. Sequence headers are not frames: ffmpeg gives
     /// them timestamp 0 wherever the stream begins.
     pub fn map(&mut self, kind: TrackKind, raw: u32, now: Instant, live: MediaTime) -> MediaTime {
+        self.place(kind, raw, now, live).dts
+    }
+
+    /// The same with the time as the publisher meant it. GStreamer's rtmp2sink gives the first
+    /// frames, which its muxer would have to give negative times, all timestamp 0: they are to be
+    /// decoded one after the other, but their composition times count from that 0.
+    pub fn place(&mut self, kind: TrackKind, raw: u32, now: Instant, live: MediaTime) -> Placed {
         let (track, other) = match kind {
             TrackKind::Video => (self.video, self.audio),
             TrackKind::Audio => (self.audio, self.video),
@@ -61,7 +77,10 @@ impl RtmpTimeline {
             TrackKind::Video => self.video = Some(mapped),
             TrackKind::Audio => self.audio = Some(mapped),
         }
-        MediaTime::from_millis(mapped.out)
+        Placed {
+            dts: MediaTime::from_millis(mapped.out),
+            meant: MediaTime::from_millis(mapped.unwrapped + mapped.shift),
+        }
     }
 }
 
@@ -171,10 +190,16 @@ struct RtpTrack {
     /// Where `offset` is moving to.
     target: MediaTime,
     slewed: Instant,
+    /// How far `offset` was moved in all.
+    slewed_by: MediaTime,
     /// The newest sender report: NTP time and the RTP time of the same instant.
     report: Option<(MediaTime, u64)>,
     /// The least (arrival − mapped time) of the present window, and when it began.
     least_delay: Option<(MediaTime, Instant)>,
+    /// That of the last full window.
+    usual_delay: MediaTime,
+    /// When the last frame arrived.
+    arrived: Instant,
     out: MediaTime,
 }
 
@@ -202,8 +227,11 @@ impl RtpTimeline {
             offset: live - units,
             target: live - units,
             slewed: now,
+            slewed_by: MediaTime::ZERO,
             report: None,
             least_delay: None,
+            usual_delay: MediaTime::ZERO,
+            arrived: now,
             out: MediaTime::from_ticks(i64::MIN),
         });
         if (units + track.offset - live).abs() > REANCHOR {
@@ -213,9 +241,11 @@ impl RtpTimeline {
             track.least_delay = None;
             self.jumps += 1;
         }
-        if !both_reported {
-            track.follow_arrival(live - (units + track.offset), now);
+        if now.saturating_duration_since(track.arrived) >= PAUSE {
+            track.resume(live - units);
         }
+        track.arrived = track.arrived.max(now);
+        track.follow_arrival(live - (units + track.offset), now, !both_reported);
         track.slew(now);
         track.out = (units + track.offset).max(track.out + MediaTime::from_ticks(1));
         track.out
@@ -252,6 +282,17 @@ impl RtpTimeline {
         Some(video - audio)
     }
 
+    /// How far the track was moved so far from where its first frame's arrival put it.
+    pub fn correction(&self, kind: TrackKind) -> MediaTime {
+        let track = match kind {
+            TrackKind::Video => &self.video,
+            TrackKind::Audio => &self.audio,
+        };
+        track
+            .as_ref()
+            .map_or(MediaTime::ZERO, |track| track.slewed_by)
+    }
+
     fn both_reported(&self) -> bool {
         let reported =
             |track: &Option<RtpTrack>| track.as_ref().is_some_and(|track| track.report.is_some());
@@ -266,15 +307,27 @@ impl RtpTrack {
         Some(ntp - (units(rtp_time, self.rate_hz) + self.offset))
     }
 
-    /// Without reports, the least delayed arrivals of a window say where the track belongs:
-    /// the first frame may have been late.
-    fn follow_arrival(&mut self, delay: MediaTime, now: Instant) {
+    /// The track goes on after a pause in which the clocks ran apart by nobody knows what: it
+    /// is placed as late as it used to be, `arrival` being the offset of no delay at all.
+    fn resume(&mut self, arrival: MediaTime) {
+        self.offset = arrival - self.usual_delay;
+        self.target = self.offset;
+        self.report = None;
+        self.least_delay = None;
+    }
+
+    /// The least delayed arrivals of a window say where the track belongs, as long as nothing
+    /// better does: the first frame may have been late.
+    fn follow_arrival(&mut self, delay: MediaTime, now: Instant, decides: bool) {
         match &mut self.least_delay {
             Some((least, since)) if now.duration_since(*since) < ARRIVAL_WINDOW => {
                 *least = delay.min(*least);
             }
             Some((least, _)) => {
-                self.target = self.offset + *least;
+                self.usual_delay = *least;
+                if decides {
+                    self.target = self.offset + *least;
+                }
                 self.least_delay = Some((delay, now));
             }
             None => self.least_delay = Some((delay, now)),
@@ -283,9 +336,10 @@ impl RtpTrack {
 
     fn slew(&mut self, now: Instant) {
         let passed = MediaTime::from_duration(now.saturating_duration_since(self.slewed));
-        let most = passed.ticks() / SLEW_DIVISOR;
+        let most = (passed.ticks() / SLEW_DIVISOR).min(SLEW_STEP_MAX.ticks());
         let step = (self.target - self.offset).ticks().clamp(-most, most);
         self.offset += MediaTime::from_ticks(step);
+        self.slewed_by += MediaTime::from_ticks(step);
         self.slewed = self.slewed.max(now);
     }
 }
@@ -303,6 +357,13 @@ const SKEW_MAX: MediaTime = MediaTime::from_millis(2_000);
 
 /// One part in a hundred: 10 ms of correction a second, which nobody sees.
 const SLEW_DIVISOR: i64 = 100;
+
+/// A track that sent nothing for so long is placed anew: two clocks run apart by up to 2 ms in
+/// that time.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// The most that one frame is moved by, however long the track was silent before it.
+const SLEW_STEP_MAX: MediaTime = MediaTime::from_millis(10);
 
 /// The window in which the least delayed frame is looked for.
 const ARRIVAL_WINDOW: Duration = Duration::from_secs(2);

@@ -20,7 +20,7 @@ use super::aac_decoder::AacDecoder;
 use super::output::{FrameEncoder, Output};
 use super::resample::Resampler;
 use super::{
-    Completed, Error, OPUS_FRAME_SAMPLES, OUTPUT_RATE_HZ, OpusSettings, PAYLOAD_BYTES_MAX,
+    Completed, Error, OPUS_FRAME_SAMPLES, OUTPUT_RATE_HZ, OpusSettings, PAYLOAD_BYTES_MAX, Sync,
 };
 
 /// Difference between timestamps and samples beyond which they are set equal again, rather
@@ -110,6 +110,11 @@ impl AacToOpus {
     pub(super) fn track_config(&self) -> TrackConfig {
         let channels = if self.output.channels() == 1 { 1 } else { 2 };
         TrackConfig::Opus { channels }
+    }
+
+    /// How far the input's timestamps are ahead of its samples.
+    pub(super) fn sync(&self) -> Sync {
+        self.output.sync()
     }
 
     /// Changes the codecs and goes on with the clock.

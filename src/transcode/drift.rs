@@ -10,7 +10,7 @@
 
 use crate::media::MediaTime;
 
-use super::OUTPUT_RATE_HZ;
+use super::{OUTPUT_RATE_HZ, Sync};
 
 /// Time constant of the smoothing, in samples at 48 kHz: 1.3 s, long against the jitter
 /// of a client that stamps its sound as it comes from the microphone.
@@ -33,6 +33,8 @@ pub(super) struct Drift {
     /// In samples at 48 kHz; positive: the timestamps are ahead of the samples.
     smoothed: f64,
     correcting: bool,
+    /// Samples worked off in all.
+    corrected: i64,
 }
 
 impl Drift {
@@ -58,11 +60,23 @@ impl Drift {
     /// A frame was stretched by `step`.
     pub(super) fn corrected(&mut self, step: isize) {
         self.smoothed -= step as f64;
+        self.corrected += step as i64;
+    }
+
+    /// The present error and what was worked off.
+    pub(super) fn sync(&self) -> Sync {
+        Sync {
+            ahead: MediaTime::from_units(self.smoothed as i64, OUTPUT_RATE_HZ),
+            corrected: MediaTime::from_units(self.corrected, OUTPUT_RATE_HZ),
+        }
     }
 
     /// The sample count was set to the timestamps: no error is left.
     pub(super) fn reset(&mut self) {
-        *self = Self::default();
+        *self = Self {
+            corrected: self.corrected,
+            ..Self::default()
+        };
     }
 }
 
@@ -110,5 +124,52 @@ mod tests {
             drift.observe(MediaTime::from_units(left, OUTPUT_RATE_HZ), FRAME);
         }
         assert!((11 * 48..12 * 48).contains(&corrected), "{corrected}");
+    }
+
+    /// A day of sound whose timestamps, in rounded milliseconds, run `ppm` faster than its
+    /// samples: how far frames were off at most, after the first minute, and the most samples that
+    /// one was stretched by. Counts only, as the framer does it.
+    fn day(ppm: i64) -> (MediaTime, usize) {
+        let (frame, rate) = (960_i64, i64::from(OUTPUT_RATE_HZ));
+        let mut drift = Drift::default();
+        let (mut held, mut emitted) = (0, 0);
+        let (mut worst, mut largest) = (MediaTime::ZERO, 0);
+        for n in 0..24 * 3_600 * 50_i64 {
+            let exact_us = n * 20_000 + n * 20 * ppm / 1_000;
+            let stamp = MediaTime::from_millis((exact_us + 500).div_euclid(1_000));
+            let end = MediaTime::from_units(emitted + held, rate as u32);
+            drift.observe(stamp - end, FRAME);
+            if n > 60 * 50 {
+                worst = worst.max((stamp - end).abs());
+            }
+            held += frame;
+            loop {
+                let step = drift.step();
+                let taken = frame - step as i64;
+                if held < taken + 2 {
+                    break;
+                }
+                largest = largest.max(step.unsigned_abs());
+                drift.corrected(step);
+                held -= taken;
+                emitted += frame;
+            }
+            assert!(held < 2 * frame, "sound piles up");
+        }
+        (worst, largest)
+    }
+
+    /// Case 48, the sound's half: `cargo test --lib a_day -- --nocapture` prints the figures.
+    #[test]
+    fn case_48_a_day_of_drift_between_timestamps_and_samples() {
+        println!("| timestamps against samples | sound off by at most | a frame stretched by |");
+        println!("| --- | --- | --- |");
+        for ppm in [200, 100, 0, -100, -200] {
+            let (worst, largest) = day(ppm);
+            let worst_ms = worst.as_secs_f64() * 1e3;
+            println!("| {ppm:+} ppm | {worst_ms:.1} ms | {largest} of 960 samples |");
+            assert!(worst_ms < 13.0, "{ppm} ppm: {worst_ms} ms");
+            assert!(largest <= 2, "{ppm} ppm: {largest}");
+        }
     }
 }

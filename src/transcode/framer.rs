@@ -7,8 +7,8 @@
 
 use crate::media::MediaTime;
 
-use super::OUTPUT_RATE_HZ;
 use super::drift::Drift;
+use super::{OUTPUT_RATE_HZ, Sync};
 
 /// Length of the fades around a splice, in samples: 5 ms, enough for no click.
 const FADE_SAMPLES: usize = 240;
@@ -122,6 +122,11 @@ impl Framer {
     /// Takes note of how far the input's timestamp is ahead of the sample count.
     pub(super) fn observe(&mut self, ahead: MediaTime, duration: MediaTime) {
         self.drift.observe(ahead, duration);
+    }
+
+    /// How far the timestamps are ahead of the sample count.
+    pub(super) fn sync(&self) -> Sync {
+        self.drift.sync()
     }
 
     /// The sample count was just set right.

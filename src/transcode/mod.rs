@@ -182,11 +182,22 @@ pub struct Completed {
     pub late: u32,
     /// Jumps of the input's timestamps that were followed.
     pub resyncs: u32,
+    /// How far the input's timestamps are ahead of its samples, after the job.
+    pub sync: Sync,
     /// Why a codec could not be opened. The pipeline does not exist, or after
     /// [`Work::Reconfigure`] counts all further frames as errors until the next one.
     pub error: Option<String>,
     /// How long the job took. Filled in by whoever has a clock.
     pub busy: Duration,
+}
+
+/// How the timestamps of a pipeline's input stand to its samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sync {
+    /// How far they are ahead, smoothed; what is still to be corrected.
+    pub ahead: MediaTime,
+    /// What was corrected so far, by stretching frames.
+    pub corrected: MediaTime,
 }
 
 impl Default for PipelineId {

@@ -14,7 +14,9 @@ use crate::codec::aac::AudioSpecificConfig;
 use crate::media::{Codec, Frame, MediaTime, TrackConfig};
 
 use super::output::{FrameEncoder, Output};
-use super::{AAC_FRAME_SAMPLES, AacSettings, Completed, Error, OUTPUT_RATE_HZ, PAYLOAD_BYTES_MAX};
+use super::{
+    AAC_FRAME_SAMPLES, AacSettings, Completed, Error, OUTPUT_RATE_HZ, PAYLOAD_BYTES_MAX, Sync,
+};
 
 /// Longest concealment of one hole, in samples: 100 ms. What the decoder invents after
 /// that is not like speech any more.
@@ -85,6 +87,11 @@ impl OpusToAac {
     /// How the output is to be decoded.
     pub(super) fn track_config(&self) -> TrackConfig {
         TrackConfig::Aac(self.config.clone())
+    }
+
+    /// How far the input's timestamps are ahead of its samples.
+    pub(super) fn sync(&self) -> Sync {
+        self.output.sync()
     }
 
     /// Changes the codecs and goes on with the clock: the old encoder gives out what it

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::media::{Codec, Frame, MediaTime};
 
 use super::framer::Framer;
-use super::{Completed, Error, OUTPUT_RATE_HZ};
+use super::{Completed, Error, OUTPUT_RATE_HZ, Sync};
 
 /// An encoder of frames of fixed length at 48 kHz.
 pub(super) trait FrameEncoder {
@@ -94,6 +94,11 @@ impl<E: FrameEncoder> Output<E> {
     /// Takes note of how far the input's timestamp is ahead of the sample count.
     pub(super) fn observe(&mut self, ahead: MediaTime, duration: MediaTime) {
         self.framer.observe(ahead, duration);
+    }
+
+    /// How far the timestamps are ahead of the sample count.
+    pub(super) fn sync(&self) -> Sync {
+        self.framer.sync()
     }
 
     /// The sample count was just set right.

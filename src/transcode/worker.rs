@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::aac_to_opus::AacToOpus;
 use super::opus_to_aac::OpusToAac;
-use super::{Completed, Error, Job, PipelineId, Spec, Work};
+use super::{Completed, Error, Job, PipelineId, Spec, Sync, Work};
 
 /// Most pipelines of one worker. Each has some 100 kB of codec state, and a core does
 /// about 150 of them in real time: beyond this many it could not keep up anyway. Opening
@@ -42,7 +42,11 @@ impl Worker {
                 return None;
             }
             work => match self.pipelines.get_mut(&job.pipeline) {
-                Some(pipeline) => pipeline.run(work, &mut done),
+                Some(pipeline) => {
+                    let result = pipeline.run(work, &mut done);
+                    done.sync = pipeline.sync();
+                    result
+                }
                 None => {
                     done.errors += 1;
                     Err(Error::NoPipeline)
@@ -91,6 +95,13 @@ impl Pipeline {
                 Pipeline::OpusToAac(Box::new(OpusToAac::new(channels, settings)?))
             }
         })
+    }
+
+    fn sync(&self) -> Sync {
+        match self {
+            Pipeline::AacToOpus(pipeline) => pipeline.sync(),
+            Pipeline::OpusToAac(pipeline) => pipeline.sync(),
+        }
     }
 
     fn run(&mut self, work: Work, done: &mut Completed) -> Result<(), Error> {

@@ -51,6 +51,8 @@ pub struct BrowserConfig {
     pub extensions: bool,
     /// Offer a data channel too.
     pub data_channel: bool,
+    /// The sequence number of the first packet of each track.
+    pub first_sequence: u64,
 }
 
 impl BrowserConfig {
@@ -64,6 +66,7 @@ impl BrowserConfig {
             setup_passive: false,
             extensions: true,
             data_channel: false,
+            first_sequence: 100,
         }
     }
 }
@@ -101,6 +104,8 @@ pub enum Seen {
 }
 
 struct Track {
+    /// Whether anything was written.
+    written: bool,
     kind: Kind,
     mid: Mid,
     pt: Pt,
@@ -179,7 +184,8 @@ impl Browser {
                 mid,
                 pt: Pt::new_with_value(0),
                 has_rtx: false,
-                sequence: FIRST_SEQUENCE,
+                sequence: config.first_sequence,
+                written: false,
             });
         }
         if config.data_channel {
@@ -295,7 +301,7 @@ impl Browser {
         };
         let mut api = self.rtc.direct_api();
         let stream = api.stream_tx_by_mid(track.mid, None).unwrap();
-        if track.sequence == FIRST_SEQUENCE && track.has_rtx {
+        if !std::mem::replace(&mut track.written, true) && track.has_rtx {
             // Browsers repeat what they are asked for, however much that is.
             stream.set_rtx_cache(1_024, Duration::from_secs(1), None);
         }
@@ -444,9 +450,6 @@ impl Browser {
         self.seen.push_back(seen);
     }
 }
-
-/// Where each track's numbering begins.
-const FIRST_SEQUENCE: u64 = 100;
 
 /// The value of the first `a=name:` line.
 pub fn attribute(sdp: &str, name: &str) -> Option<String> {

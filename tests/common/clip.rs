@@ -66,6 +66,7 @@ impl Clip {
             headers: self.headers().cloned().collect(),
             frames: Box::new(self.frames()),
             offset: Some(0),
+            ppm: 0,
         }
     }
 
@@ -141,6 +142,8 @@ pub struct Feed {
     pub frames: Box<dyn Iterator<Item = (u64, Tag)>>,
     /// What is added to the times to get timestamps; `None`: tags keep their own.
     pub offset: Option<u32>,
+    /// By how much the publisher's clock is too fast, in millionths.
+    pub ppm: i64,
 }
 
 impl Feed {

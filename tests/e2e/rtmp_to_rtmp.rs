@@ -13,6 +13,7 @@ use crate::support::{Gateway, Source, alone, analysis, ffmpeg, flv, scratch_dir,
 /// The demo clip: H.264 and AAC that need no encoder to be published.
 pub const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/demo/clip.flv");
 
+/// Case 71.
 #[test]
 fn frames_pass_untouched() {
     alone(|| {

@@ -194,6 +194,60 @@ fn viewers_stay_over_the_publishers_restart() {
     });
 }
 
+/// OBS's x264: three B-frames, of which one is referred to, but not by any P picture.
+#[test]
+fn case_31_shows_the_pictures_between_b_frames_of_preset_veryfast() {
+    alone(|| {
+        shows_the_pictures_between_b_frames(&Source {
+            profile: "high",
+            b_frames: 3,
+            ..Source::default()
+        });
+    });
+}
+
+/// x264 with more reference frames, told to be strict about the pyramid.
+#[test]
+fn case_31_shows_the_pictures_between_b_frames_of_a_strict_pyramid() {
+    alone(|| {
+        shows_the_pictures_between_b_frames(&Source {
+            profile: "main",
+            preset: "medium",
+            b_frames: 3,
+            pyramid: "strict",
+            ..Source::default()
+        });
+    });
+}
+
+fn shows_the_pictures_between_b_frames(source: &Source) {
+    let gateway = Gateway::start(GATEWAY);
+    let _publisher = source.publish(&gateway.rtmp("x"));
+    let browser = Browser::start();
+    let lab = Lab::open(&browser);
+    gateway.wait_until_live("x");
+    thread::sleep(Duration::from_secs(3));
+    lab.play("viewer", &gateway.whep("x"));
+    lab.wait_for_picture("viewer", Duration::from_secs(5));
+    thread::sleep(Duration::from_secs(3));
+    let before = lab.report("viewer");
+    lab.forget("viewer");
+    thread::sleep(Duration::from_secs(6));
+    let report = lab.report("viewer");
+    println!("{}", summary(&report));
+    // One of four is none.
+    let rate = report.picture_rate(&before);
+    assert!((5.5..=7.0).contains(&rate), "{rate} pictures a second");
+    let longest = report.number("/longestHoldMs");
+    assert!(longest < 500.0, "the picture stood for {longest} ms");
+    assert_eq!(
+        report.number("/video/pliCount"),
+        before.number("/video/pliCount"),
+        "nothing is missing to the decoder"
+    );
+    assert_lip_sync(&lab, "viewer", 120.0);
+}
+
 /// One line of what was measured, for the log of the test.
 fn summary(report: &Report) -> String {
     format!(

@@ -100,6 +100,7 @@ pub fn beeping_clip() -> Feed {
         headers,
         frames: Box::new(all.into_iter()),
         offset: Some(0),
+        ppm: 0,
     }
 }
 

@@ -5,6 +5,8 @@
 mod common;
 
 mod audio_bridge;
+mod changing_streams;
+mod clocks;
 mod fan_out;
 mod late_player;
 mod lifecycle;

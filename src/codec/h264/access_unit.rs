@@ -319,7 +319,10 @@ fn sei_number(reader: &mut BitReader<'_>) -> Result<usize, Truncated> {
 }
 
 /// slice_type 1 and 6, table 7-6.
-const SLICE_TYPE_B: u32 = 1;
+pub(super) const SLICE_TYPE_B: u32 = 1;
+
+/// slice_type 0 and 5.
+pub(super) const SLICE_TYPE_P: u32 = 0;
 
 /// payloadType of recovery_point(), section D.1.
 const SEI_RECOVERY_POINT: usize = 6;

@@ -5,11 +5,13 @@
 //! - [`SpsInfo`]: what a sequence parameter set says (section 7.3.2.1.1 and Annex E of H.264).
 //! - [`AccessUnit`]: one picture in the gateway's neutral form, and what its NAL units say about
 //!   it.
+//! - [`References`]: whether pictures can do without the B-frames between them.
 //!
 //! Nothing is decoded beyond headers, and nothing here allocates more than the input is long.
 
 mod access_unit;
 mod avcc;
+mod references;
 mod sps;
 
 use std::fmt;
@@ -18,7 +20,8 @@ use crate::wire::{Reader, Truncated};
 
 pub use access_unit::{AccessUnit, AccessUnitBuilder};
 pub use avcc::AvcConfig;
-pub use sps::{FrameRate, SpsInfo};
+pub use references::{Anchor, References};
+pub use sps::{FrameRate, SpsInfo, for_output_at_once};
 
 /// nal_unit_type values, ITU-T H.264 table 7-1, and the packet types that RFC 6184 section 5.2
 /// adds.

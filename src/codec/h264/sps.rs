@@ -3,7 +3,7 @@
 use super::{
     FORBIDDEN_BIT, H264Error, PARAMETER_SET_BYTES_MAX, PICTURE_SIDE_MAX, nal_type, nal_unit_type,
 };
-use crate::codec::bits::BitReader;
+use crate::codec::bits::{BitReader, BitWriter};
 use crate::wire::Truncated;
 
 /// What the gateway needs to know of a sequence parameter set.
@@ -27,6 +27,14 @@ pub struct SpsInfo {
     pub bit_depth_chroma: u8,
     /// pic_order_cnt_type, 0 to 2; 2 means that output order is decoding order.
     pub pic_order_cnt_type: u8,
+    /// Bits of frame_num, 4 to 16.
+    pub(super) frame_num_bits: u8,
+    /// Bits of pic_order_cnt_lsb, 4 to 16; 0 where pic_order_cnt_type is not 0.
+    pub(super) pic_order_cnt_bits: u8,
+    /// delta_pic_order_always_zero_flag, of pic_order_cnt_type 1.
+    pub(super) delta_pic_order_always_zero: bool,
+    /// separate_colour_plane_flag.
+    pub(super) separate_colour_planes: bool,
     /// max_num_ref_frames, 0 to 16.
     pub max_num_ref_frames: u8,
     /// Whether there are no field pictures and no field macroblocks.
@@ -77,7 +85,7 @@ impl SpsInfo {
             });
         }
         let mut reader = BitReader::of_nal_body(body);
-        let mut info = decode_body(&mut reader)?;
+        let (mut info, _) = decode_body(&mut reader)?;
         if let Ok(true) = reader.bit() {
             let mut vui = Vui::default();
             // What was read before the VUI ended counts.
@@ -153,8 +161,9 @@ impl SpsInfo {
     }
 }
 
-/// seq_parameter_set_data() up to vui_parameters_present_flag.
-fn decode_body(reader: &mut BitReader<'_>) -> Result<SpsInfo, H264Error> {
+/// seq_parameter_set_data() up to vui_parameters_present_flag, and at which bit
+/// gaps_in_frame_num_value_allowed_flag stands.
+fn decode_body(reader: &mut BitReader<'_>) -> Result<(SpsInfo, usize), H264Error> {
     let profile_idc = reader.byte()?;
     let constraint_flags = reader.byte()?;
     let level_idc = reader.byte()?;
@@ -180,14 +189,16 @@ fn decode_body(reader: &mut BitReader<'_>) -> Result<SpsInfo, H264Error> {
             }
         }
     }
-    ranged(reader.ue()?, 12, "log2_max_frame_num_minus4")?;
+    let frame_num_bits = 4 + ranged(reader.ue()?, 12, "log2_max_frame_num_minus4")?;
     let pic_order_cnt_type = ranged(reader.ue()?, 2, "pic_order_cnt_type")?;
+    let mut pic_order_cnt_bits = 0;
+    let mut delta_pic_order_always_zero = false;
     match pic_order_cnt_type {
         0 => {
-            ranged(reader.ue()?, 12, "log2_max_pic_order_cnt_lsb_minus4")?;
+            pic_order_cnt_bits = 4 + ranged(reader.ue()?, 12, "log2_max_pic_order_cnt_lsb_minus4")?;
         }
         1 => {
-            reader.bit()?; // delta_pic_order_always_zero_flag
+            delta_pic_order_always_zero = reader.bit()?;
             reader.se()?; // offset_for_non_ref_pic
             reader.se()?; // offset_for_top_to_bottom_field
             let cycle = ranged(reader.ue()?, 255, "num_ref_frames_in_pic_order_cnt_cycle")?;
@@ -198,6 +209,7 @@ fn decode_body(reader: &mut BitReader<'_>) -> Result<SpsInfo, H264Error> {
         _ => {}
     }
     let max_num_ref_frames = ranged(reader.ue()?, 16, "max_num_ref_frames")?;
+    let gaps_flag_at = reader.position();
     reader.bit()?; // gaps_in_frame_num_value_allowed_flag
     let width_mbs = side_in_macroblocks(reader.ue()?, "pic_width_in_mbs_minus1")?;
     let height_units = side_in_macroblocks(reader.ue()?, "pic_height_in_map_units_minus1")?;
@@ -232,7 +244,7 @@ fn decode_body(reader: &mut BitReader<'_>) -> Result<SpsInfo, H264Error> {
     if width == 0 || height == 0 || width > PICTURE_SIDE_MAX || height > PICTURE_SIDE_MAX {
         return Err(H264Error::PictureSize { width, height });
     }
-    Ok(SpsInfo {
+    let info = SpsInfo {
         profile_idc,
         constraint_flags,
         level_idc,
@@ -241,13 +253,58 @@ fn decode_body(reader: &mut BitReader<'_>) -> Result<SpsInfo, H264Error> {
         bit_depth_luma,
         bit_depth_chroma,
         pic_order_cnt_type,
+        frame_num_bits,
+        pic_order_cnt_bits,
+        delta_pic_order_always_zero,
+        separate_colour_planes,
         max_num_ref_frames,
         frame_mbs_only,
         width,
         height,
         max_num_reorder_frames: None,
         frame_rate: None,
-    })
+    };
+    Ok((info, gaps_flag_at))
+}
+
+/// The SPS for a stream of which all pictures that change the order are left out: decoders are told
+/// to show each picture at once (max_num_reorder_frames 0, section E.2.1), and that frame_num has
+/// gaps where pictures that others could have referred to are missing (section 7.4.2.1.1).
+///
+/// # Errors
+/// As [`SpsInfo::decode`], and for a VUI that is cut short.
+pub fn for_output_at_once(sps_nal: &[u8]) -> Result<Vec<u8>, H264Error> {
+    // Also checks the header and the length.
+    SpsInfo::decode(sps_nal)?;
+    let (&header, body) = sps_nal.split_first().ok_or(H264Error::Truncated)?;
+    let mut reader = BitReader::of_nal_body(body);
+    let (info, gaps_flag_at) = decode_body(&mut reader)?;
+    let vui_flag_at = reader.position();
+    let mut vui = Vui::default();
+    if reader.bit()? {
+        vui.decode(&mut reader)?;
+    }
+    let mut source = BitReader::of_nal_body(body);
+    let mut out = BitWriter::default();
+    while source.position() < vui.restriction_at.unwrap_or(vui_flag_at) {
+        let is_gaps_flag = source.position() == gaps_flag_at;
+        out.bit(source.bit()? | is_gaps_flag);
+    }
+    if vui.restriction_at.is_none() {
+        out.bit(true); // vui_parameters_present_flag
+        // Nothing else is said: aspect ratio, overscan, signal type, chroma location, timing, both
+        // HRDs, picture structure.
+        (0..8).for_each(|_| out.bit(false));
+    }
+    out.bit(true); // bitstream_restriction_flag
+    out.bit(true); // motion_vectors_over_pic_boundaries_flag
+    // As inferred where it says nothing (section E.2.1).
+    for value in [2, 1, 16, 16] {
+        out.ue(value);
+    }
+    out.ue(0); // max_num_reorder_frames
+    out.ue(u32::from(info.max_num_ref_frames.max(1))); // max_dec_frame_buffering
+    Ok(out.into_nal(header))
 }
 
 /// scaling_list(), section 7.3.2.1.1.1.
@@ -297,6 +354,8 @@ fn cropped(side: u32, first: u32, second: u32, unit: u32) -> Result<u32, H264Err
 struct Vui {
     max_num_reorder_frames: Option<u8>,
     frame_rate: Option<FrameRate>,
+    /// At which bit bitstream_restriction_flag stands.
+    restriction_at: Option<usize>,
 }
 
 impl Vui {
@@ -340,6 +399,7 @@ impl Vui {
             reader.bit()?; // low_delay_hrd_flag
         }
         reader.bit()?; // pic_struct_present_flag
+        self.restriction_at = Some(reader.position());
         if reader.bit()? {
             reader.bit()?; // motion_vectors_over_pic_boundaries_flag
             for _ in 0..4 {

@@ -577,3 +577,77 @@ fn damaged_records_and_payloads_are_answered() {
         }
     }
 }
+
+#[test]
+fn an_sps_for_output_at_once_says_so_and_nothing_else_is_changed() {
+    for text in ALL.into_iter().chain([OPENH264]) {
+        let rewritten = for_output_at_once(&hex(text)).expect("rewritten");
+        let now = SpsInfo::decode(&rewritten).expect("an SPS");
+        assert!(!now.may_reorder(), "{text}");
+        let mut before = info(text);
+        before.max_num_reorder_frames = Some(0);
+        assert_eq!(now, before);
+        // Once is enough.
+        assert_eq!(for_output_at_once(&rewritten).as_deref(), Ok(&*rewritten));
+        assert!(
+            !rewritten
+                .windows(3)
+                .any(|bytes| bytes[..2] == [0, 0] && bytes[2] < 3)
+        );
+    }
+    assert!(for_output_at_once(&hex(PPS)).is_err());
+    assert!(for_output_at_once(&[]).is_err());
+    let whole = hex(HIGH_1080_B);
+    for length in 0..whole.len() {
+        let _ = for_output_at_once(&whole[..length]);
+    }
+}
+
+/// What a stream of an FLV file without pyramid and with one says of its P pictures.
+#[test]
+fn case_31_references_to_b_pictures_are_seen_in_slice_headers() {
+    let files: [(&[u8], bool); 3] = [
+        (
+            include_bytes!("../../../tests/fixtures/flv/small.flv"),
+            false,
+        ),
+        (
+            include_bytes!("../../../tests/fixtures/flv/b_frames.flv"),
+            false,
+        ),
+        (
+            include_bytes!("../../../tests/fixtures/flv/b_pyramid.flv"),
+            true,
+        ),
+    ];
+    for (file, needs_b) in files {
+        let mut references = None;
+        let mut seen = Vec::new();
+        // FLV: 9 bytes and the size of no tag; then tags of 11 bytes, a body, and 4 bytes.
+        let mut at = 13;
+        while let Some(head) = file.get(at..at + 11) {
+            let size = u32::from_be_bytes([0, head[1], head[2], head[3]]) as usize;
+            let body = &file[at + 11..at + 11 + size];
+            at += 11 + size + 4;
+            match body {
+                [_, 0, _, _, _, record @ ..] if head[0] == 9 => {
+                    let (config, _) = AvcConfig::decode(record).expect("a record");
+                    references = Some(References::new(&config));
+                }
+                [_, 1, _, _, _, unit @ ..] if head[0] == 9 => {
+                    let unit = Bytes::copy_from_slice(unit);
+                    let unit = AccessUnit::from_avcc(&unit, 4).expect("a picture");
+                    let references = references.as_mut().expect("a record came first");
+                    let anchor = references.picture(&unit.payload, unit.has_b_slices);
+                    if !unit.has_b_slices {
+                        seen.push(anchor);
+                    }
+                }
+                _ => {}
+            }
+        }
+        assert!(seen.len() >= 12, "{}", seen.len());
+        assert_eq!(seen.contains(&Anchor::NeedsB), needs_b, "{seen:?}");
+        assert_eq!(seen[0], Anchor::Independent);
+    }
+}

@@ -219,9 +219,7 @@ function streamFacts({ publisher, tracks = [], players = {}, transcode = {} }) {
   } else {
     lines.push(['waiting for its publisher', 'absent']);
   }
-  if (tracks.some((track) => track.b_frames > 0)) {
-    lines.push(['has B-frames, which browsers cannot show: switch them off in the encoder', 'absent']);
-  }
+  for (const { advice } of tracks) if (advice) lines.push([advice, 'absent']);
   const watching = Object.entries(players)
     .filter(([, count]) => count > 0)
     .map(([protocol, count]) => `${count} by ${protocol.toUpperCase()}`);

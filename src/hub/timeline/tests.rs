@@ -2,6 +2,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
+mod day;
+
 fn ms(millis: i64) -> MediaTime {
     MediaTime::from_millis(millis)
 }
@@ -59,6 +61,21 @@ mod rtmp {
     fn small_steps_back_are_held() {
         let out = run(&[(Video, 1_000, 0), (Video, 960, 10), (Video, 1_040, 40)]);
         assert_eq!(out, [0, 1, 40]);
+    }
+
+    /// GStreamer's rtmp2sink, whose first frames all have timestamp 0.
+    #[test]
+    fn frames_that_share_a_timestamp_are_decoded_in_turn_and_mean_what_they_say() {
+        let start = Instant::now();
+        let mut timeline = RtmpTimeline::default();
+        let mut place = |raw, at| {
+            let placed = timeline.place(Video, raw, after(start, at), ms(0));
+            (placed.dts.as_millis(), placed.meant.as_millis())
+        };
+        assert_eq!(place(0, 0), (0, 0));
+        assert_eq!(place(0, 1), (1, 0));
+        assert_eq!(place(0, 2), (2, 0));
+        assert_eq!(place(40, 40), (40, 40));
     }
 
     #[test]

@@ -143,7 +143,7 @@ fn pair() -> (Connection, StdStream) {
     )
 }
 
-/// A megabyte goes through a socket buffer of four kilobytes: each time the
+/// Case 52: a megabyte goes through a socket buffer of four kilobytes: each time the
 /// kernel refuses, its word that it takes more does come, edge-triggered as it is.
 #[test]
 fn a_large_frame_passes_a_small_socket_buffer_without_a_lost_wakeup() {

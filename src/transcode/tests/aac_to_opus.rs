@@ -29,6 +29,7 @@ fn second(n: i64) -> MediaTime {
     START + MediaTime::from_millis(n * 1_000)
 }
 
+/// Case 34.
 #[test]
 fn ten_minutes_of_44_1_khz_step_by_960_exactly() {
     let source = AacSource::lc(44_100, 2, &tone(440.0, 44_100, 2, 20 * 44_100));

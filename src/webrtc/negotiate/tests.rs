@@ -46,6 +46,7 @@ fn video_pts(plan: &Plan) -> (u8, Option<u8>) {
 
 // ---- Profiles ----
 
+/// Case 32.
 #[test]
 fn a_viewer_gets_the_payload_type_of_the_streams_profile() {
     let cases = [
@@ -93,6 +94,7 @@ fn among_equal_profiles_the_level_decides() {
     assert_eq!(video_pts(&viewer(&offer, [0x42, 0xc0, 0x1e])).0, 102);
 }
 
+/// Case 70: ffmpeg offers High, 640032.
 #[test]
 fn a_publishers_first_usable_profile_is_taken() {
     for (profile, flags) in [

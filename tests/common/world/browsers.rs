@@ -9,7 +9,7 @@ use rtmp_gateway::gateway::{ConnId, Listener};
 use super::sources::RtpSource;
 use super::time::What;
 use super::{HttpAnswer, World};
-use crate::common::browser::{Browser, BrowserConfig, Does, Seen, Sent};
+use crate::common::browser::{Browser, BrowserConfig, Does, Kind, Seen, Sent};
 use crate::common::clip::{Clip, opus_tone};
 
 /// A browser of the world.
@@ -167,6 +167,38 @@ impl World {
         let start = self.start;
         self.first_seen(index, start, |seen| matches!(seen, Seen::Connected))
             .map(|after| start + after)
+    }
+
+    /// Lets one browser publish what another one was shown and played since `from`, as a page
+    /// that passes it on; answers where to go on.
+    pub fn pass_on(&mut self, viewer: usize, publisher: usize, from: usize) -> usize {
+        let seen: Vec<Seen> = self.browsers[viewer].seen[from..]
+            .iter()
+            .map(|(_, seen)| seen.clone())
+            .collect();
+        let mut picture = Vec::new();
+        let mut taken = from;
+        for (at, seen) in seen.into_iter().enumerate() {
+            if let Seen::Rtp {
+                kind,
+                rtp_time,
+                marker,
+                payload,
+                ..
+            } = seen
+            {
+                picture.push(payload);
+                if kind == Kind::Video && !marker {
+                    continue;
+                }
+                let now = self.now;
+                let browser = &mut self.browsers[publisher].browser;
+                browser.write(now, kind, &std::mem::take(&mut picture), rtp_time as u32);
+                self.pump_browser(publisher);
+            }
+            taken = from + at + 1;
+        }
+        taken
     }
 
     pub(super) fn pump_browser(&mut self, index: usize) {

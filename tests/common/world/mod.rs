@@ -27,7 +27,7 @@ use bytes::Bytes;
 use rtmp_gateway::config::Config;
 use rtmp_gateway::gateway::{ConnId, Gateway, Input, Listener};
 use rtmp_gateway::rtmp::client::{Client, ClientOptions, Event, Goal, RtmpUrl};
-use rtmp_gateway::transcode::Worker;
+use rtmp_gateway::transcode::{Job, Worker};
 
 use super::clip::{AUDIO, Clip, Feed, VIDEO};
 
@@ -85,6 +85,8 @@ pub struct World {
     browsers: Vec<BrowserPeer>,
     legs: Vec<phones::Leg>,
     workers: Vec<Worker>,
+    /// While there, what the workers are given waits here: they are overloaded.
+    held_jobs: Option<Vec<(usize, Job)>>,
     on_way: BinaryHeap<std::cmp::Reverse<OnWay>>,
     sequence: u64,
     next_conn: u64,
@@ -188,6 +190,7 @@ impl World {
             browsers: Vec::new(),
             legs: Vec::new(),
             workers: vec![Worker::new(), Worker::new()],
+            held_jobs: None,
             on_way: BinaryHeap::new(),
             sequence: 0,
             next_conn: 1,
@@ -216,6 +219,19 @@ impl World {
     /// Pipelines that the workers hold.
     pub fn pipelines(&self) -> usize {
         self.workers.iter().map(Worker::len).sum()
+    }
+
+    /// The workers do nothing more, or go on and do all that waits.
+    pub fn hold_workers(&mut self, hold: bool) {
+        if hold {
+            self.held_jobs.get_or_insert_default();
+            return;
+        }
+        for (worker, job) in self.held_jobs.take().unwrap_or_default() {
+            if let Some(done) = self.workers[worker].run(job) {
+                self.input(Input::Transcoded(done));
+            }
+        }
     }
 
     // ---- RTMP ----

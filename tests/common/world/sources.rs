@@ -15,12 +15,15 @@ pub struct FlvSource {
     next: Option<(u64, Tag)>,
     /// When frame time zero is sent.
     origin: Instant,
+    /// By how much its clock is too fast, in millionths.
+    ppm: i64,
 }
 
 impl FlvSource {
     pub fn new(mut feed: Feed, now: Instant) -> Self {
         let next = feed.frames.next();
         Self {
+            ppm: feed.ppm,
             feed,
             next,
             origin: now,
@@ -37,7 +40,7 @@ impl FlvSource {
 
     pub fn next_at(&self) -> Option<Instant> {
         let (time, _) = self.next.as_ref()?;
-        Some(self.origin + Duration::from_millis(*time))
+        Some(self.origin + by_clock(Duration::from_millis(*time), self.ppm))
     }
 
     pub fn play(&mut self, now: Instant, client: &mut Client) {
@@ -51,6 +54,12 @@ impl FlvSource {
             self.next = self.feed.frames.next();
         }
     }
+}
+
+/// How long `span` of a clock takes that is `ppm` too fast.
+fn by_clock(span: Duration, ppm: i64) -> Duration {
+    let nanos = span.as_nanos() as i64;
+    Duration::from_nanos((nanos - nanos / 1_000_000 * ppm) as u64)
 }
 
 fn send(client: &mut Client, timestamp: u32, tag: &Tag) {
@@ -84,6 +93,8 @@ pub struct RtpSource {
     /// Key frame requests that come before are lost.
     pub deaf_until: Option<Instant>,
     key_wanted: bool,
+    /// By how much the clocks of the pictures and of the sound are too fast, in millionths.
+    pub ppm: [i64; 2],
 }
 
 impl RtpSource {
@@ -110,6 +121,7 @@ impl RtpSource {
             sent_sounds: 0,
             deaf_until: None,
             key_wanted: false,
+            ppm: [0; 2],
         }
     }
 
@@ -129,9 +141,15 @@ impl RtpSource {
     }
 
     pub fn next_at(&self) -> Instant {
-        let picture = self.origin + PICTURE * self.next_picture as u32;
-        let sound = self.origin + SOUND * self.next_sound as u32;
-        picture.min(sound)
+        self.picture_at().min(self.sound_at())
+    }
+
+    fn picture_at(&self) -> Instant {
+        self.origin + by_clock(PICTURE * self.next_picture as u32, self.ppm[0])
+    }
+
+    fn sound_at(&self) -> Instant {
+        self.origin + by_clock(SOUND * self.next_sound as u32, self.ppm[1])
     }
 
     /// The next picture is a key frame.
@@ -142,13 +160,13 @@ impl RtpSource {
     /// Sends what is due; before the connection is up, time passes unheard.
     pub fn play(&mut self, now: Instant, browser: &mut Browser, seen: &[(Instant, Seen)]) {
         let connected = seen.iter().any(|(_, seen)| matches!(seen, Seen::Connected));
-        while self.origin + PICTURE * self.next_picture as u32 <= now {
+        while self.picture_at() <= now {
             if connected && self.video {
                 self.send_picture(now, browser);
             }
             self.next_picture += 1;
         }
-        while self.origin + SOUND * self.next_sound as u32 <= now {
+        while self.sound_at() <= now {
             if connected && self.audio {
                 let rtp_time = self.audio_rtp.wrapping_add((self.next_sound * 960) as u32);
                 let packet = self.sound[self.next_sound as usize % self.sound.len()].clone();

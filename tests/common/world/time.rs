@@ -221,9 +221,10 @@ impl World {
                         self.transmit(conn);
                     }
                     Output::Close(conn) => self.close(conn),
-                    Output::Transcode { worker, job } => {
-                        completed.extend(self.workers[worker].run(job));
-                    }
+                    Output::Transcode { worker, job } => match &mut self.held_jobs {
+                        Some(held) => held.push((worker, job)),
+                        None => completed.extend(self.workers[worker].run(job)),
+                    },
                     Output::Stopped => {
                         self.stopped.get_or_insert(self.now);
                     }

@@ -33,6 +33,12 @@ pub struct Source {
     /// Whether each picture shows its own number, modulo 1,024: ten cells along the lower
     /// edge, from the left, black or white, the lowest bit first.
     pub is_numbered: bool,
+    /// x264's preset.
+    pub preset: &'static str,
+    /// B-frames between two others, always so many; without any, x264 is set to no delay.
+    pub b_frames: u32,
+    /// x264's word for which pictures may refer to B-frames.
+    pub pyramid: &'static str,
 }
 
 impl Default for Source {
@@ -49,6 +55,9 @@ impl Default for Source {
             video_bits: 800_000,
             seconds: 0,
             is_numbered: false,
+            preset: "veryfast",
+            b_frames: 0,
+            pyramid: "normal",
         }
     }
 }
@@ -101,16 +110,13 @@ impl Source {
         for input in [&picture, &sound] {
             command.args(["-re", "-f", "lavfi", "-i", input]);
         }
+        command.args(["-c:v", "libx264", "-preset", self.preset]);
+        if self.b_frames == 0 {
+            command.args(["-tune", "zerolatency"]);
+        }
         command
-            .args([
-                "-c:v",
-                "libx264",
-                "-preset",
-                "veryfast",
-                "-tune",
-                "zerolatency",
-            ])
-            .args(["-pix_fmt", "yuv420p", "-bf", "0", "-sc_threshold", "0"])
+            .args(["-bf", &self.b_frames.to_string(), "-b_strategy", "0"])
+            .args(["-pix_fmt", "yuv420p", "-sc_threshold", "0"])
             .args(["-profile:v", self.profile])
             .args(["-g", &(self.fps * self.gop_seconds).to_string()])
             .args(["-b:v", &bits, "-maxrate", &bits, "-bufsize", &bits])
@@ -118,7 +124,10 @@ impl Source {
             // cores; the count is made a fact of the test instead.
             .args([
                 "-x264-params",
-                &format!("sliced-threads=0:slices={}", self.slices),
+                &format!(
+                    "sliced-threads=0:slices={}:b-pyramid={}",
+                    self.slices, self.pyramid
+                ),
             ])
             .args(["-threads", "1", "-c:a", "aac", "-b:a", "96k"]);
         if self.seconds > 0 {
