@@ -20,6 +20,7 @@ mod rtmp_fanout;
 mod rtmp_play;
 mod slow_player;
 mod takeover;
+mod there_and_back;
 mod whep_session;
 mod whip_session;
 mod who_may;
