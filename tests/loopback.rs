@@ -254,3 +254,103 @@ fn a_taken_address_is_told_by_its_key() {
     let expected = format!("rtmp.listen: cannot listen on {}: ", gateway.rtmp);
     assert!(told.starts_with(&expected), "{told}");
 }
+
+/// Answers each POST with what `reply` says of its body; gives the bodies on.
+fn hook(
+    reply: impl Fn(&str) -> &'static str + Send + 'static,
+) -> (SocketAddr, std::sync::mpsc::Receiver<(String, String)>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (told, bodies) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8_lossy(&head).to_lowercase();
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+            let mut body = vec![0; length.unwrap_or(0)];
+            if stream.read_exact(&mut body).is_err() {
+                continue;
+            }
+            let body = String::from_utf8(body).expect("text");
+            let _ = stream.write_all(reply(&body).as_bytes());
+            if told.send((head, body)).is_err() {
+                return;
+            }
+        }
+    });
+    (address, bodies)
+}
+
+/// Asks to play by WHEP and answers the status line.
+fn whep(gateway: &Running, stream: &str) -> String {
+    let offer = include_str!("fixtures/offers/chromium-156-recvonly.sdp");
+    let mut connection = connect(gateway.http);
+    let request = format!(
+        "POST /whep/live/{stream} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/sdp\r\n\
+         Content-Length: {}\r\n\r\n{offer}",
+        offer.len()
+    );
+    connection.write_all(request.as_bytes()).expect("sent");
+    answer(&mut connection)
+}
+
+#[test]
+fn a_real_server_is_asked_by_signed_posts_and_redirects_lead_nowhere() {
+    const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    const NO: &str = "HTTP/1.1 403 Forbidden\r\nContent-Length: 17\r\nConnection: close\r\n\r\n\
+                      {\"reason\":\"never\"}";
+    const AWAY: &str = "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\
+                        Content-Length: 0\r\nConnection: close\r\n\r\n";
+    let (address, bodies) = hook(|body| match body {
+        _ if body.contains("live/good") => OK,
+        _ if body.contains("live/away") => AWAY,
+        _ => NO,
+    });
+    let gateway = Running::start(|config| {
+        config.callback.url = format!("http://{address}/hook?a=b");
+        config.callback.secret = rtmp_gateway::config::Secret::new("key");
+    });
+    // Nobody publishes it: being let in is answered by 409, being refused by 403.
+    for (stream, is_refused) in [("good", false), ("bad", true), ("away", true)] {
+        let status = whep(&gateway, stream);
+        assert_eq!(status.contains(" 403 "), is_refused, "{stream}: {status}");
+    }
+    let (head, body) = bodies.recv_timeout(Duration::from_secs(5)).expect("asked");
+    assert!(head.starts_with("post /hook?a=b http/1.1"), "{head}");
+    assert!(head.contains("content-type: application/json"), "{head}");
+    assert!(head.contains("x-gateway-signature: sha256="), "{head}");
+    assert!(body.contains("\"event\":\"play\""), "{body}");
+}
+
+#[test]
+fn a_callback_server_that_hangs_holds_up_nothing_else() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let gateway = Running::start(|config| {
+        config.callback.url = format!("http://{address}/");
+        config.callback.timeout = Duration::from_millis(400);
+    });
+    let begin = Instant::now();
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| (whep(&gateway, "a"), begin.elapsed()));
+        let mut stream = connect(gateway.http);
+        for _ in 0..10 {
+            ask(&mut stream);
+            assert_eq!(answer(&mut stream), OK);
+        }
+        let healthy = begin.elapsed();
+        let (status, after) = waits.join().expect("no panic");
+        assert!(status.contains(" 403 "), "{status}");
+        assert!(
+            after >= Duration::from_millis(400) && healthy < after,
+            "{healthy:?} {after:?}"
+        );
+    });
+    drop(listener);
+}

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-pub use value::{BFramePolicy, GopCache, Merge, PublicAddress, Right, Secret};
+pub use value::{BFramePolicy, CallbackEvent, GopCache, Merge, PublicAddress, Right, Secret};
 
 use reader::{Document, Section};
 use value::Value;
@@ -176,6 +176,24 @@ sections! {
         jwt_require_expiry: bool = true, ();
         /// Whether `/metrics` needs the right `api`.
         guard_metrics: bool = true, ();
+    }
+
+    /// An HTTP server of the operator's that is told what happens, and asked.
+    callback: Callback {
+        /// Where it is; empty: nobody is told.
+        url: String = String::new(), callback_url;
+        /// What it is told or asked of.
+        events: Vec<CallbackEvent> = CallbackEvent::ALL.to_vec(), ();
+        /// How long an answer may take.
+        timeout as timeout_ms: Duration = millis(3_000), 100..=20_000;
+        /// Whether somebody is refused when there is no answer.
+        required: bool = true, ();
+        /// The key that requests are signed with; empty: they are not.
+        secret: Secret = Secret::default(), ();
+        /// Questions that may wait for an answer, and news that may wait to be sent.
+        queue_max: usize = 1_000, 8..=100_000;
+        /// How often the health of each stream is told.
+        health_interval as health_interval_ms: Duration = millis(30_000), 1_000..=3_600_000;
     }
 
     /// WebRTC publishers (WHIP) and viewers (WHEP).
@@ -466,6 +484,19 @@ fn http_url(text: &str) -> Result<(), String> {
     };
     if !fits {
         return Err("must be like \"https://gateway.example\", without a slash at its end".into());
+    }
+    header_text(text)
+}
+
+/// HTTP only: whoever needs TLS puts a proxy beside the gateway.
+fn callback_url(text: &str) -> Result<(), String> {
+    if text.starts_with("https://") {
+        return Err("is https, which needs a proxy on this machine: name that one".into());
+    }
+    let host = text.strip_prefix("http://").unwrap_or_default();
+    let is_url = !(host.is_empty() || host.starts_with('/') || text.contains(['@', '"', ' ', '#']));
+    if !is_url && !text.is_empty() {
+        return Err("must be like \"http://127.0.0.1:9000/hook\"".into());
     }
     header_text(text)
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use log::LevelFilter;
 use toml::de::DeValue;
 
-pub use access::{Right, Secret};
+pub use access::{CallbackEvent, Right, Secret};
 
 /// A type that a key of the configuration may have.
 pub(super) trait Value: Sized {

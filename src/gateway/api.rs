@@ -23,7 +23,7 @@ pub(super) struct StreamList {
 /// One stream from ingest to its players.
 #[derive(Debug, Serialize)]
 pub(super) struct StreamInfo {
-    name: String,
+    pub(super) name: String,
     app: String,
     stream: String,
     /// `null` while players wait for the publisher to (re)appear.
@@ -158,6 +158,15 @@ impl Gateway {
             rtmp_port: self.config.rtmp.listen.port(),
             streams,
         }
+    }
+
+    /// The streams that have a publisher.
+    pub(super) fn api_published(&self, now: Instant) -> Vec<StreamInfo> {
+        let streams = self.hub.sorted().into_iter();
+        streams
+            .filter(|(_, stream)| stream.publisher.is_some())
+            .map(|(id, stream)| self.stream_info(now, id, stream, &Reader::Operator))
+            .collect()
     }
 
     /// Everything about one stream, from ingest to each player.

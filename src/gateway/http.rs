@@ -3,9 +3,14 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
+use super::admission::Admitted;
+use super::callback::{Asker, Verdict};
 use super::{Drain, Fate, Gateway, StreamId};
 use crate::access::Right;
-use crate::http::{self, Limits, Request, Response};
+use crate::config::CallbackEvent;
+use crate::http::{self, Limits, Request, Response, Status};
 use crate::hub::{Announced, ClaimError, Publisher};
 use crate::ids::{ConnId, PeerId, SessionId};
 use crate::media::{TrackConfig, TrackKind};
@@ -72,20 +77,10 @@ impl Gateway {
         while result.is_ok()
             && let Some(http::Event::Request(request)) = http.session.poll_event()
         {
-            let mut response = self.http_respond(now, http, &request);
-            self.apply_http_settings(&mut response);
-            log::debug!(
-                "http {} {}: {request:?}: {:?}",
-                http.conn,
-                http.peer,
-                response.status()
-            );
-            *self
-                .stats
-                .http_responses
-                .entry(response.status().code())
-                .or_default() += 1;
-            result = http.session.respond(now, response);
+            log::debug!("http {} {}: {request:?}", http.conn, http.peer);
+            if let Some(response) = self.http_respond(now, http, &request) {
+                result = self.http_answer(now, http, response);
+            }
         }
         if let Err(error) = result {
             self.stats.error(error.reason());
@@ -98,8 +93,28 @@ impl Gateway {
         }
     }
 
-    fn http_respond(&mut self, now: Instant, http: &HttpConnection, request: &Request) -> Response {
-        match Route::of(request) {
+    fn http_answer(
+        &mut self,
+        now: Instant,
+        http: &mut HttpConnection,
+        mut response: Response,
+    ) -> Result<(), http::Error> {
+        self.apply_http_settings(&mut response);
+        let status = response.status();
+        log::debug!("http {} {}: {status:?}", http.conn, http.peer);
+        let responses = &mut self.stats.http_responses;
+        *responses.entry(status.code()).or_default() += 1;
+        http.session.respond(now, response)
+    }
+
+    /// `None`: the request is held, its answer comes later.
+    fn http_respond(
+        &mut self,
+        now: Instant,
+        http: &HttpConnection,
+        request: &Request,
+    ) -> Option<Response> {
+        Some(match Route::of(request) {
             Route::Page(asset) => asset.respond(request),
             Route::ApiStreams => match self.api_reader(request) {
                 Ok(reader) => Response::json(&self.api_streams(now, &reader)).with_cors(),
@@ -120,9 +135,9 @@ impl Gateway {
             Route::Healthz => {
                 answer::unavailable("draining", "The gateway is about to stop.", RETRY)
             }
-            Route::Signaling(action) => self.signaling(now, http, action),
+            Route::Signaling(action) => return self.signaling(now, http, action),
             Route::Answer(response) => response,
-        }
+        })
     }
 
     /// What the operator said about origins and about how this port is reached.
@@ -152,24 +167,110 @@ impl Gateway {
         }
     }
 
-    fn signaling(&mut self, now: Instant, http: &HttpConnection, action: Action) -> Response {
+    /// `None`: the request is held until a callback is answered.
+    fn signaling(
+        &mut self,
+        now: Instant,
+        http: &HttpConnection,
+        action: Action,
+    ) -> Option<Response> {
+        match action {
+            Action::Publish { .. } | Action::Play { .. } => self.ask_stream(now, http, action),
+            Action::Patch(patch) => Some(self.whxp_patch(&patch)),
+            Action::Delete { session, token } => Some(self.whxp_delete(now, &session, token)),
+            Action::Answer(response) => Some(response),
+        }
+    }
+
+    /// Judges a WHIP or WHEP request by its token, then asks, then begins.
+    fn ask_stream(
+        &mut self,
+        now: Instant,
+        http: &HttpConnection,
+        action: Action,
+    ) -> Option<Response> {
+        let (protocol, right, event) = match action {
+            Action::Publish { .. } => ("whip", Right::Publish, CallbackEvent::Publish),
+            _ => ("whep", Right::Play, CallbackEvent::Play),
+        };
+        let (Action::Publish {
+            app, stream, token, ..
+        }
+        | Action::Play {
+            app, stream, token, ..
+        }) = &action
+        else {
+            return Some(answer::unknown_session());
+        };
+        let client = http.peer;
+        let key = format!("{app}/{stream}");
+        let token = token.clone();
+        let token = token.as_ref().map(Token::as_str);
+        let admitted = match self.admit(right, &key, token) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                log::warn!(
+                    "{protocol} {client}: may not {} {key}: {refusal}",
+                    right.name()
+                );
+                return Some(answer::refused(refusal));
+            }
+        };
+        let user = admitted.identity.user.clone();
+        let fields = || {
+            json!({
+                "protocol": protocol,
+                "client": client.to_string(),
+                "user": user,
+                "stream": key,
+                "token": token,
+            })
+        };
+        let asker = Asker::Http(http.conn, Box::new(action), Box::new(admitted));
+        match self.ask_callback(now, event, fields, asker)? {
+            Asker::Http(_, action, admitted) => Some(self.let_in(now, client, *action, *admitted)),
+            _ => None,
+        }
+    }
+
+    /// A WHIP or WHEP request may begin what it asked for.
+    fn let_in(
+        &mut self,
+        now: Instant,
+        client: SocketAddr,
+        action: Action,
+        admitted: Admitted,
+    ) -> Response {
         match action {
             Action::Publish {
-                app,
-                stream,
-                token,
-                offer,
-            } => self.whip_publish(now, http.peer, &format!("{app}/{stream}"), token, &offer),
+                app, stream, offer, ..
+            } => self.whip_publish(now, client, &format!("{app}/{stream}"), admitted, &offer),
             Action::Play {
-                app,
-                stream,
-                token,
-                offer,
-            } => self.whep_play(now, http.peer, &format!("{app}/{stream}"), token, &offer),
-            Action::Patch(patch) => self.whxp_patch(&patch),
-            Action::Delete { session, token } => self.whxp_delete(now, &session, token),
-            Action::Answer(response) => response,
+                app, stream, offer, ..
+            } => self.whep_play(now, client, &format!("{app}/{stream}"), admitted, &offer),
+            _ => answer::unknown_session(),
         }
+    }
+
+    /// The answer about a WHIP or WHEP request.
+    pub(super) fn http_judged(
+        &mut self,
+        now: Instant,
+        http: &mut HttpConnection,
+        action: Action,
+        admitted: Admitted,
+        verdict: Verdict,
+    ) -> Fate {
+        let response = match verdict {
+            Verdict::Allowed => self.let_in(now, http.peer, action, admitted),
+            Verdict::Refused(why) => {
+                log::warn!("http {} {}: refused: {why}", http.conn, http.peer);
+                let detail = format!("This is refused: {why}.");
+                answer::problem(Status::Forbidden, "refused", &detail)
+            }
+        };
+        let result = self.http_answer(now, http, response);
+        self.http_requests(now, http, result)
     }
 
     fn whip_publish(
@@ -177,20 +278,12 @@ impl Gateway {
         now: Instant,
         client: SocketAddr,
         key: &str,
-        token: Option<Token>,
+        admitted: Admitted,
         offer: &str,
     ) -> Response {
         if self.drain != Drain::Running {
             return answer::unavailable("draining", "The gateway is about to stop.", RETRY);
         }
-        let token = token.as_ref().map(Token::as_str);
-        let admitted = match self.admit(Right::Publish, key, token) {
-            Ok(admitted) => admitted,
-            Err(refusal) => {
-                log::warn!("whip {client}: may not publish {key}: {refusal}");
-                return answer::refused(refusal);
-            }
-        };
         if self.publishers >= self.config.webrtc.publishers_max {
             self.stats.error("publishers_max");
             let text = "The gateway has as many WHIP publishers as it may have.";
@@ -215,6 +308,7 @@ impl Gateway {
             video: session.has_track(TrackKind::Video),
             audio: session.has_track(TrackKind::Audio),
         };
+        let before = self.publisher_facts(now, key);
         let (stream, displaced) = match self.hub.claim(key, publisher, announced) {
             Ok(claimed) => claimed,
             Err(error) => {
@@ -234,6 +328,7 @@ impl Gateway {
         log::info!("whip {id} {client}: publishes {key}");
         let resource = self.add_publisher(now, session, stream, client, admitted.holder);
         if let Some(displaced) = displaced {
+            self.tell_unpublished(before);
             self.displace(now, displaced);
         }
         self.publisher_came(now, stream);
@@ -245,20 +340,12 @@ impl Gateway {
         now: Instant,
         client: SocketAddr,
         key: &str,
-        token: Option<Token>,
+        admitted: Admitted,
         offer: &str,
     ) -> Response {
         if self.drain != Drain::Running {
             return answer::unavailable("draining", "The gateway is about to stop.", RETRY);
         }
-        let token = token.as_ref().map(Token::as_str);
-        let admitted = match self.admit(Right::Play, key, token) {
-            Ok(admitted) => admitted,
-            Err(refusal) => {
-                log::warn!("whep {client}: may not play {key}: {refusal}");
-                return answer::refused(refusal);
-            }
-        };
         if self.sessions.len() - self.publishers >= self.config.webrtc.viewers_max {
             self.stats.error("viewers_max");
             let text = "The gateway has as many WHEP viewers as it may have.";

@@ -18,6 +18,7 @@ impl Gateway {
         self.traffic_metrics(&mut page);
         self.world_metrics(&mut page);
         self.transcode_metrics(&mut page);
+        self.callbacks.metrics(&mut page);
         self.stream_metrics(now, &mut page);
         page.into_response()
     }

@@ -8,6 +8,7 @@
 //! | module | what it adds to [`Gateway`] |
 //! | --- | --- |
 //! | `admission` | who is let in |
+//! | `callback` | an operator's server is told, and asked |
 //! | `rtmp` | RTMP connections: publish, play, and messages on their way to players |
 //! | `http` | the page, the API, WHIP and WHEP |
 //! | `sessions` | WebRTC sessions come and go |
@@ -19,6 +20,7 @@
 
 mod admission;
 mod api;
+mod callback;
 mod deadlines;
 mod fanout;
 mod http;
@@ -49,6 +51,8 @@ use crate::transcode::{AacSettings, Completed, Job, OpusSettings, PipelineId};
 use crate::transmit::TransmitQueue;
 use crate::webrtc::{Demux, Engine, EngineConfig};
 use admission::WallClock;
+use callback::Callbacks;
+pub use callback::{Callback, CallbackRequest, Outcome};
 use deadlines::Deadlines;
 use fanout::Fanout;
 use secrets::Secrets;
@@ -110,6 +114,8 @@ pub enum Input<'a> {
     },
     /// A transcode job was done.
     Transcoded(Completed),
+    /// A callback was done, or could not be.
+    Callback(Callback),
     /// A worker's queue is full; the job was dropped.
     TranscodeRefused(PipelineId),
     /// The time of [`Gateway::next_timeout`] has come.
@@ -133,6 +139,9 @@ pub enum Output {
         /// The job; jobs of one worker are done in order.
         job: Job,
     },
+    /// Make an HTTP request, then say [`Input::Callback`]. Never asked for while the
+    /// configuration names no server.
+    Callback(CallbackRequest),
     /// All sessions have ended after [`Input::Drain`].
     Stopped,
 }
@@ -237,6 +246,7 @@ pub struct Gateway {
     tcp_datagrams: Vec<Vec<u8>>,
     secrets: Secrets,
     access: Access,
+    callbacks: Callbacks,
     clock: WallClock,
     stats: Stats,
     world: WorldCounters,
@@ -263,6 +273,10 @@ enum Owner {
     Batch(StreamId),
     /// When a stream's transcoding is to be looked after.
     Transcode(StreamId),
+    /// When a callback's answer comes too late.
+    Callback(u64),
+    /// When the health of streams is told.
+    Health,
     Drain,
 }
 
@@ -280,6 +294,9 @@ impl Gateway {
     /// # Errors
     /// If no certificate for DTLS can be made, or if a key for tokens is none.
     pub fn new(config: Arc<Config>, world: World, now: Instant) -> Result<Self, StartError> {
+        let callbacks = Callbacks::new(&config.callback);
+        let mut deadlines = Deadlines::new();
+        deadlines.arm(Owner::Health, callbacks.health_at(now));
         let access = Access::new(&config.access).map_err(|error| StartError(error.to_string()))?;
         let mut engine = Engine::new(EngineConfig {
             candidates: world.candidates,
@@ -308,7 +325,7 @@ impl Gateway {
             fanout: Fanout::default(),
             batches: rtmp::Batches::new(config.rtmp.merge),
             sliced: false,
-            deadlines: Deadlines::new(),
+            deadlines,
             outputs: VecDeque::new(),
             datagrams: Vec::new(),
             closing: HashMap::new(),
@@ -316,6 +333,7 @@ impl Gateway {
             tcp_datagrams: Vec::new(),
             secrets: Secrets::new(&world.seed),
             access,
+            callbacks,
             clock: WallClock::new(now, world.unix_time),
             stats: Stats::default(),
             world: WorldCounters::default(),
@@ -382,6 +400,7 @@ impl Gateway {
                 self.transcoding.refused(pipeline);
             }
             Input::Timeout => {}
+            Input::Callback(done) => self.callback_done(now, done),
             Input::Drain => self.begin_drain(now),
         }
         self.call_due(now);
@@ -444,6 +463,7 @@ impl Gateway {
     /// A connection is over: it leaves what it was part of.
     fn leave(&mut self, now: Instant, conn: ConnId, connection: &mut Connection) {
         self.deadlines.disarm(Owner::Connection(conn));
+        self.callbacks.forget(conn);
         match connection {
             Connection::Rtmp(rtmp) => self.rtmp_gone(now, rtmp),
             Connection::Http(_) => {}
@@ -525,6 +545,8 @@ impl Gateway {
                 Owner::Stream(stream) => self.reap_stream(now, stream),
                 Owner::Batch(stream) => self.end_rtmp_window(now, stream),
                 Owner::Transcode(stream) => self.review_transcoding(now, stream),
+                Owner::Callback(id) => self.callback_late(now, id),
+                Owner::Health => self.tell_health(now),
                 Owner::Drain => {
                     self.drain = Drain::Stopped;
                     self.outputs.push_back(Output::Stopped);

@@ -2,6 +2,7 @@
 
 mod batches;
 mod deliver;
+mod held;
 mod play;
 mod publish;
 
@@ -18,6 +19,8 @@ use crate::rtmp::chunk::ChunkLimits;
 use crate::rtmp::session::{CloseReason, Event, Limits, PlayRefusal};
 
 pub(super) use batches::Batches;
+pub(super) use held::stopped;
+use held::{Held, Request};
 pub(super) use play::{FRESH_KEY_AGE, News, Playing};
 use publish::{Publishing, publishing};
 
@@ -27,6 +30,10 @@ pub(super) struct RtmpConnection {
     pub(super) session: rtmp::Session,
     pub(super) peer: SocketAddr,
     publishing: Vec<Publishing>,
+    /// Requests that wait for a callback's answer.
+    held: Vec<Held>,
+    /// Its connect itself waits for one.
+    is_asked_about: bool,
     pub(super) playing: Vec<Playing>,
 }
 
@@ -97,6 +104,8 @@ impl Gateway {
             session: rtmp::Session::new(limits, seed, now),
             peer,
             publishing: Vec::new(),
+            held: Vec::new(),
+            is_asked_about: false,
             playing: Vec::new(),
         }
     }
@@ -161,7 +170,7 @@ impl Gateway {
         }
         for playing in std::mem::take(&mut rtmp.playing) {
             let peer = rtmp.peer_id(playing.message_stream);
-            rtmp.tell_end(now, &playing);
+            self.rtmp_play_ended(now, rtmp, &playing);
             self.player_left(now, playing.stream, peer);
         }
     }
@@ -198,15 +207,20 @@ impl Gateway {
                         info.app,
                         info.flash_version
                     );
+                    self.rtmp_ask_connect(now, rtmp, &info);
                 }
                 Event::Publish { stream_id, request } => {
-                    self.rtmp_publish(now, rtmp, stream_id, *request);
+                    self.rtmp_request(now, rtmp, stream_id, Request::Publish(*request));
                 }
                 Event::Play { stream_id, request } => {
-                    self.rtmp_play(now, rtmp, stream_id, *request);
+                    self.rtmp_request(now, rtmp, stream_id, Request::Play(*request));
                 }
-                Event::Unpublish { stream_id } => self.rtmp_unpublish(now, rtmp, stream_id),
+                Event::Unpublish { stream_id } => {
+                    rtmp.release(stream_id);
+                    self.rtmp_unpublish(now, rtmp, stream_id);
+                }
                 Event::StopPlay { stream_id } => {
+                    rtmp.release(stream_id);
                     if rtmp.playing(stream_id).is_some() {
                         let peer = rtmp.peer_id(stream_id);
                         let at = rtmp
@@ -214,44 +228,13 @@ impl Gateway {
                             .iter()
                             .position(|p| p.message_stream == stream_id);
                         let playing = rtmp.playing.swap_remove(at.expect("it was just found"));
-                        rtmp.tell_end(now, &playing);
+                        self.rtmp_play_ended(now, rtmp, &playing);
                         self.player_left(now, playing.stream, peer);
                     }
                 }
-                Event::Video {
-                    stream_id,
-                    timestamp,
-                    payload,
-                } => {
-                    let Some(publishing) = publishing(rtmp, stream_id) else {
-                        continue;
-                    };
-                    let id = publishing.stream;
-                    let Some(stream) = self.hub.get_mut(id) else {
-                        continue;
-                    };
-                    match publishing.ingest.video(now, stream, timestamp, &payload) {
-                        Ok(true) => self.news(now, id, Codec::H264),
-                        Ok(false) => {}
-                        Err(error) => self.refuse_media(now, rtmp, stream_id, &error),
-                    }
-                }
-                Event::Audio {
-                    stream_id,
-                    timestamp,
-                    payload,
-                } => {
-                    let Some(publishing) = publishing(rtmp, stream_id) else {
-                        continue;
-                    };
-                    let id = publishing.stream;
-                    let Some(stream) = self.hub.get_mut(id) else {
-                        continue;
-                    };
-                    match publishing.ingest.audio(now, stream, timestamp, &payload) {
-                        Ok(Some(frame)) => self.sound_published(now, id, &frame),
-                        Ok(None) => {}
-                        Err(error) => self.refuse_media(now, rtmp, stream_id, &error),
+                Event::Video { .. } | Event::Audio { .. } => {
+                    if let Some(event) = self.rtmp_hold_media(rtmp, event) {
+                        self.rtmp_media(now, rtmp, event);
                     }
                 }
                 Event::Metadata { values, .. } => {
@@ -292,5 +275,46 @@ impl Gateway {
             }
         }
         Fate::Live
+    }
+
+    /// Passes a publisher's media on.
+    fn rtmp_media(&mut self, now: Instant, rtmp: &mut RtmpConnection, event: Event) {
+        let (Event::Video { stream_id, .. } | Event::Audio { stream_id, .. }) = &event else {
+            return;
+        };
+        let message_stream = *stream_id;
+        let Some(publishing) = publishing(rtmp, message_stream) else {
+            return;
+        };
+        let id = publishing.stream;
+        let Some(stream) = self.hub.get_mut(id) else {
+            return;
+        };
+        let result = match &event {
+            Event::Video {
+                timestamp, payload, ..
+            } => publishing
+                .ingest
+                .video(now, stream, *timestamp, payload)
+                .map(|news| {
+                    if news {
+                        self.news(now, id, Codec::H264);
+                    }
+                }),
+            Event::Audio {
+                timestamp, payload, ..
+            } => publishing
+                .ingest
+                .audio(now, stream, *timestamp, payload)
+                .map(|frame| {
+                    if let Some(frame) = frame {
+                        self.sound_published(now, id, &frame);
+                    }
+                }),
+            _ => Ok(()),
+        };
+        if let Err(error) = result {
+            self.refuse_media(now, rtmp, message_stream, &error);
+        }
     }
 }

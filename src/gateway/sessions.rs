@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::rtmp::stopped;
 use super::streams::Leave;
 use super::{Gateway, Owner};
 use crate::access::Holder;
 use crate::bridge::webrtc_egress::{Viewer, ViewerLimits};
 use crate::bridge::webrtc_ingest::{IngestLimits, WebrtcIngest};
-use crate::config::GopCache;
+use crate::config::{CallbackEvent, GopCache};
 use crate::http::{Response, Status};
 use crate::ids::{PeerId, SessionId, StreamId};
 use crate::rtp::{frame_assembler, reorder};
@@ -303,7 +304,13 @@ impl Gateway {
                 self.publishers -= 1;
                 self.publisher_left(now, peer.stream, PeerId::Webrtc(id), leave);
             }
-            PeerRole::Viewer(_) => self.player_left(now, peer.stream, PeerId::Webrtc(id)),
+            PeerRole::Viewer(_) => {
+                let client = peer.client.to_string();
+                self.notify_callback(CallbackEvent::Stop, || {
+                    stopped("whep", &client, &peer.key, after.as_millis() as u64)
+                });
+                self.player_left(now, peer.stream, PeerId::Webrtc(id));
+            }
         }
         self.close_ice_tcp_of(id);
         self.stop_when_drained();

@@ -26,9 +26,14 @@ impl Gateway {
         peer: PeerId,
         leave: Leave,
     ) {
+        let facts = match self.hub.get(id).map(|stream| stream.key.clone()) {
+            Some(key) => self.publisher_facts(now, &key),
+            None => None,
+        };
         if !self.hub.unpublish(id, peer, now) {
             return;
         }
+        self.tell_unpublished(facts);
         let Some(stream) = self.hub.get(id) else {
             return;
         };

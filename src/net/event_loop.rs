@@ -6,7 +6,7 @@
 //! 2. Take the time, once for the whole turn.
 //! 3. Feed what arrived, each source up to a budget of work and of time: datagrams, new
 //!    connections, bytes of connections.
-//! 4. Feed finished transcodes.
+//! 4. Feed finished transcodes and callbacks.
 //! 5. Feed what is due: requests to stop, timers of this floor, the gateway's timeout.
 //! 6. Drain the gateway's outputs: hand out jobs, note whom to write to and whom to close.
 //! 7. Send datagrams; write each noted connection until the kernel refuses, and only then
@@ -34,6 +34,7 @@ use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 
 use super::Requests;
+use super::callbacks::Callbacks;
 use super::signals::Signals;
 use super::tcp::{self, Connection, Listening, State, Throttle, WriteOutcome};
 use super::token::{self, Slab};
@@ -66,6 +67,7 @@ pub(super) struct EventLoop {
     pub(super) udp: Udp,
     pub(super) listeners: Vec<Listening>,
     pub(super) workers: Workers,
+    pub(super) callbacks: Option<Callbacks>,
     pub(super) requests: Arc<Requests>,
     pub(super) signals: Option<Signals>,
     pub(super) close_linger: Duration,
@@ -106,6 +108,7 @@ pub(super) struct Parts {
     pub(super) udp: Udp,
     pub(super) listeners: Vec<Listening>,
     pub(super) workers: Workers,
+    pub(super) callbacks: Option<Callbacks>,
     pub(super) requests: Arc<Requests>,
     pub(super) close_linger: Duration,
 }
@@ -119,6 +122,7 @@ impl EventLoop {
             udp: parts.udp,
             listeners: parts.listeners,
             workers: parts.workers,
+            callbacks: parts.callbacks,
             requests: parts.requests,
             signals: None,
             close_linger: parts.close_linger,
@@ -203,6 +207,9 @@ impl EventLoop {
         // 4. Feed finished transcodes.
         while let Some(completed) = self.workers.take() {
             self.gateway.handle_input(now, Input::Transcoded(completed));
+        }
+        while let Some(done) = self.callbacks.as_ref().and_then(Callbacks::take) {
+            self.gateway.handle_input(now, Input::Callback(done));
         }
         // 5. Feed what is due.
         self.handle_requests(now);
@@ -343,6 +350,12 @@ impl EventLoop {
                     if let Err(pipeline) = self.workers.submit(worker, job) {
                         let input = Input::TranscodeRefused(pipeline);
                         self.gateway.handle_input(now, input);
+                    }
+                }
+                Output::Callback(request) => {
+                    let callbacks = self.callbacks.as_ref();
+                    if let Some(Err(done)) = callbacks.map(|all| all.submit(request)) {
+                        self.gateway.handle_input(now, Input::Callback(done));
                     }
                 }
                 Output::Stopped => {

@@ -11,10 +11,12 @@
 //! | `udp`, `batch` | the UDP socket: batches, GSO, what is dropped |
 //! | `interfaces` | candidate addresses, and which local one belongs to which |
 //! | `workers` | the threads that transcode audio |
+//! | `callbacks` | the threads that ask an operator's server, if there is one |
 //! | `sockopt` | options of sockets and their fallbacks |
 //! | `signals`, `token` | drain on a signal; ids of connections |
 
 mod batch;
+mod callbacks;
 mod event_loop;
 mod interfaces;
 mod signals;
@@ -40,6 +42,7 @@ use socket2::{SockRef, Socket};
 
 use crate::config::Config;
 use crate::gateway::{Gateway, Listener, World};
+use callbacks::Callbacks;
 use event_loop::{EventLoop, Parts};
 use interfaces::Addresses;
 use tcp::{Listening, Throttle};
@@ -112,6 +115,10 @@ impl Server {
         let workers = workers.map_err(system("audio workers"))?;
         let mut seed = [0; 32];
         aws_lc_rs::rand::fill(&mut seed).map_err(|_| BindError::Random)?;
+        let callbacks = match config.callback.url.as_str() {
+            "" => None,
+            _ => Some(Callbacks::spawn(&config.callback, &waker).map_err(system("callbacks"))?),
+        };
         let close_linger = config.sockets.close_linger;
         let world = World {
             candidates,
@@ -129,6 +136,7 @@ impl Server {
             udp,
             listeners,
             workers,
+            callbacks,
             requests: Arc::clone(&requests),
             close_linger,
         });

@@ -100,7 +100,7 @@ impl Bare {
                             completed.extend(self.workers[worker].run(job));
                         }
                     }
-                    Output::Transmit(_) | Output::Stopped => {}
+                    Output::Transmit(_) | Output::Callback(_) | Output::Stopped => {}
                 }
             }
             if completed.is_empty() {

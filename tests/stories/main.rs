@@ -5,6 +5,7 @@
 mod common;
 
 mod audio_bridge;
+mod callbacks;
 mod changing_streams;
 mod clocks;
 mod fan_out;

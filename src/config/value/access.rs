@@ -1,4 +1,4 @@
-//! Rights and secrets.
+//! Rights, events and secrets.
 
 use std::fmt;
 
@@ -39,6 +39,70 @@ impl Right {
     /// The right of this word.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|right| right.name() == word)
+    }
+}
+
+/// What an operator's server is told or asked of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallbackEvent {
+    /// Somebody connected. Asked.
+    Connect,
+    /// Somebody wants to publish. Asked.
+    Publish,
+    /// It does not publish any more.
+    Unpublish,
+    /// Somebody wants to play. Asked.
+    Play,
+    /// It does not play any more.
+    Stop,
+    /// How a stream is, now and then.
+    Health,
+}
+
+impl CallbackEvent {
+    /// All there are.
+    pub const ALL: [Self; 6] = [
+        Self::Connect,
+        Self::Publish,
+        Self::Unpublish,
+        Self::Play,
+        Self::Stop,
+        Self::Health,
+    ];
+
+    /// Its word in the configuration and in requests.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Publish => "publish",
+            Self::Unpublish => "unpublish",
+            Self::Play => "play",
+            Self::Stop => "stop",
+            Self::Health => "health",
+        }
+    }
+}
+
+/// Each at most once, in the order of the file.
+impl Value for Vec<CallbackEvent> {
+    type Bound = ();
+
+    fn read(value: &DeValue<'_>, (): &()) -> Result<Self, String> {
+        let list = list(value, "[\"publish\", \"play\"]")?;
+        let mut events = Self::new();
+        for entry in list {
+            let words = CallbackEvent::ALL.map(|event| (event.name(), event));
+            let event = one_of(entry.get_ref(), words)?;
+            if !events.contains(&event) {
+                events.push(event);
+            }
+        }
+        Ok(events)
+    }
+
+    fn show(&self) -> String {
+        let words: Vec<String> = self.iter().map(|e| format!("{:?}", e.name())).collect();
+        format!("[{}]", words.join(", "))
     }
 }
 

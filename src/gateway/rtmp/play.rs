@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::RtmpConnection;
-use crate::access::Right;
 use crate::bridge::rtmp_egress::{GopStart, RtmpPlayer};
 use crate::config::GopCache;
 use crate::gateway::{Connection, Fate, Gateway};
@@ -61,13 +60,6 @@ impl Gateway {
         request: PlayRequest,
     ) {
         let key = &request.name.key;
-        if let Err(refusal) = self.admit(Right::Play, key, request.name.token()) {
-            log::warn!("{}: may not play {key}: {refusal}", rtmp.tag());
-            let text = format!("Playing {key} is refused: {refusal}.");
-            rtmp.session
-                .reject_play(message_stream, PlayRefusal::BadAuth, &text);
-            return;
-        }
         let published = self
             .hub
             .find(key)
@@ -195,7 +187,7 @@ impl Gateway {
                     let of_it = |p: &Playing| p.message_stream == message_stream;
                     if let Some(at) = rtmp.playing.iter().position(of_it) {
                         let playing = rtmp.playing.swap_remove(at);
-                        rtmp.tell_end(now, &playing);
+                        gateway.rtmp_play_ended(now, rtmp, &playing);
                     }
                     rtmp.session.unpublish_notify(message_stream);
                     if rtmp.playing.is_empty() && rtmp.publishing.is_empty() {

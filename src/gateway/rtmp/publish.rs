@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use super::RtmpConnection;
-use crate::access::Right;
 use crate::bridge::rtmp_ingest::{BFrames, IngestError, RtmpIngest};
 use crate::config::BFramePolicy;
+use crate::gateway::admission::Admitted;
 use crate::gateway::streams::Leave;
 use crate::gateway::{Fate, Gateway};
 use crate::hub::{Announced, ClaimError, Publisher};
@@ -26,19 +26,8 @@ impl Gateway {
         rtmp: &mut RtmpConnection,
         message_stream: u32,
         request: PublishRequest,
+        admitted: Admitted,
     ) {
-        let token = request.name.token();
-        let admitted = match self.admit(Right::Publish, &request.name.key, token) {
-            Ok(admitted) => admitted,
-            Err(refusal) => {
-                let key = &request.name.key;
-                log::warn!("{}: may not publish {key}: {refusal}", rtmp.tag());
-                let text = format!("Publishing {key} is refused: {refusal}.");
-                rtmp.session
-                    .reject_publish(message_stream, PublishRefusal::BadAuth, &text);
-                return;
-            }
-        };
         let program = rtmp
             .session
             .connect_info()
@@ -54,6 +43,7 @@ impl Gateway {
             since: now,
             last_media: now,
         };
+        let before = self.publisher_facts(now, &request.name.key);
         match self
             .hub
             .claim(&request.name.key, publisher, Announced::default())
@@ -77,6 +67,9 @@ impl Gateway {
                     stream: id,
                     ingest: RtmpIngest::new(b_frames),
                 });
+                if displaced.is_some() {
+                    self.tell_unpublished(before);
+                }
                 match displaced {
                     // A client that publishes the same name twice on one connection.
                     Some(PeerId::Rtmp {

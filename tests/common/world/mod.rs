@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rtmp_gateway::config::Config;
-use rtmp_gateway::gateway::{ConnId, Gateway, Input, Listener};
+use rtmp_gateway::gateway::{CallbackRequest, ConnId, Gateway, Input, Listener};
 use rtmp_gateway::rtmp::client::{Client, ClientOptions, Event, Goal, RtmpUrl};
 use rtmp_gateway::transcode::{Job, Worker};
 
@@ -79,6 +79,8 @@ pub struct World {
     pub most_transmits: usize,
     /// What nobody hears, see [`World::nobody_hears`].
     pub unheard: Option<Unheard>,
+    /// Callbacks that the gateway asked for, in order; the test does them.
+    pub callbacks: Vec<CallbackRequest>,
     rtmp: BTreeMap<ConnId, RtmpPeer>,
     /// Connections without a peer of ours: what the gateway sent, and whether it closed.
     raw: BTreeMap<ConnId, Raw>,
@@ -185,6 +187,7 @@ impl World {
             inputs: 0,
             most_transmits: 0,
             unheard: None,
+            callbacks: Vec::new(),
             rtmp: BTreeMap::new(),
             raw: BTreeMap::new(),
             browsers: Vec::new(),

@@ -225,6 +225,7 @@ impl World {
                         Some(held) => held.push((worker, job)),
                         None => completed.extend(self.workers[worker].run(job)),
                     },
+                    Output::Callback(request) => self.callbacks.push(request),
                     Output::Stopped => {
                         self.stopped.get_or_insert(self.now);
                     }

@@ -1,0 +1,236 @@
+//! Callbacks: an operator's server is told and asked, and nothing ever waits for it but what is
+//! asked about, for a bounded time.
+
+use std::time::Duration;
+
+use rtmp_gateway::config::Config;
+use rtmp_gateway::gateway::{Callback, CallbackRequest, Input, Listener, Outcome};
+use rtmp_gateway::rtmp::client::Event;
+
+use crate::common::browser::{Browser, BrowserConfig, Does};
+use crate::common::clip::VIDEO;
+use crate::common::world::{World, coded};
+
+fn world(events: &str, change: impl FnOnce(&mut Config)) -> World {
+    let text = format!("[callback]\nurl = \"http://127.0.0.1:9/\"\nevents = [{events}]\n");
+    let mut config = Config::parse("test", &text).expect("a good file");
+    change(&mut config);
+    World::with_config(config)
+}
+
+fn body(request: &CallbackRequest) -> serde_json::Value {
+    serde_json::from_str(&request.body).expect("JSON")
+}
+
+fn answer(world: &mut World, id: u64, outcome: Outcome) {
+    let took = Duration::from_millis(5);
+    world.input(Input::Callback(Callback { id, outcome, took }));
+}
+
+fn answered(status: u16, body: &str) -> Outcome {
+    Outcome::Answered {
+        status,
+        body: body.into(),
+    }
+}
+
+/// The one question that waits.
+fn question(world: &mut World, event: &str) -> u64 {
+    let asked = world.callbacks.pop().expect("a question");
+    assert!(asked.is_question && world.callbacks.is_empty());
+    assert_eq!(body(&asked)["event"], event);
+    asked.id
+}
+
+fn error_text(world: &World, conn: rtmp_gateway::gateway::ConnId) -> Option<String> {
+    let mut events = world.rtmp_peer(conn).events.iter();
+    events.find_map(|(_, event)| match event {
+        Event::Status {
+            level, description, ..
+        } if level == "error" => Some(description.clone()),
+        _ => None,
+    })
+}
+
+#[test]
+fn an_rtmp_publisher_is_held_until_the_answer_and_loses_nothing() {
+    let mut world = world(r#""publish", "unpublish""#, |_| {});
+    let conn = world.rtmp_publish("live/a?token=t");
+    world.run_ms(500);
+    let asked = body(&world.callbacks[0]);
+    assert_eq!(asked["stream"], "live/a");
+    assert_eq!(asked["token"], "t");
+    assert_eq!(asked["protocol"], "rtmp");
+    assert!(world.stream("live/a").is_none());
+    assert!(world.rtmp_peer(conn).statuses().is_empty());
+    let id = question(&mut world, "publish");
+    answer(&mut world, id, answered(200, ""));
+    world.run_ms(1_000);
+    let player = world.rtmp_play("live/a");
+    world.run_ms(500);
+    assert!(!coded(world.rtmp_peer(player), VIDEO).is_empty());
+    world.rtmp_stop(conn);
+    world.run_ms(100);
+    let news = world.callbacks.pop().expect("news");
+    assert!(!news.is_question);
+    assert_eq!(body(&news)["event"], "unpublish");
+    assert_eq!(body(&news)["client"], asked["client"]);
+    assert!(world.callbacks.is_empty(), "told once");
+}
+
+#[test]
+fn a_refusal_is_told_with_its_reason_over_each_protocol() {
+    let mut world = world(r#""connect", "publish", "play""#, |_| {});
+    let no = || answered(200, r#"{"allow":false,"reason":"the school is closed"}"#);
+    let conn = world.rtmp_publish("live/a");
+    world.run_ms(200);
+    let id = question(&mut world, "connect");
+    answer(&mut world, id, no());
+    world.run_ms(200);
+    let text = error_text(&world, conn).expect("told");
+    assert_eq!(text, "Connecting is refused: the school is closed.");
+    assert!(world.rtmp_peer(conn).closed_at.is_some());
+    for publishes in [true, false] {
+        let conn = match publishes {
+            true => world.rtmp_publish("live/a"),
+            false => world.rtmp_play("live/a"),
+        };
+        world.run_ms(200);
+        let id = question(&mut world, "connect");
+        answer(&mut world, id, answered(204, ""));
+        world.run_ms(200);
+        let id = question(&mut world, if publishes { "publish" } else { "play" });
+        answer(&mut world, id, no());
+        world.run_ms(200);
+        let text = error_text(&world, conn).expect("told");
+        assert!(
+            text.ends_with("live/a is refused: the school is closed."),
+            "{text}"
+        );
+        assert!(world.rtmp_peer(conn).closed_at.is_some());
+    }
+    let (whip, held) = post_whip(&mut world);
+    assert!(held.is_empty());
+    let id = question(&mut world, "publish");
+    answer(&mut world, id, answered(403, r#"{"reason":"not you"}"#));
+    let text = String::from_utf8_lossy(&world.raw_peer(whip).received).into_owned();
+    assert!(text.starts_with("HTTP/1.1 403"), "{text}");
+    assert!(text.contains("This is refused: not you.") && text.contains("Access-Control"));
+    assert_eq!(world.metric("rtmp_gateway_callbacks_refused_total"), 4.0);
+}
+
+/// Sends a WHIP offer; answers its connection and what has come back.
+fn post_whip(world: &mut World) -> (rtmp_gateway::gateway::ConnId, Vec<u8>) {
+    let browser = Browser::new(BrowserConfig::new(Does::Publish), world.now);
+    let offer = browser.offer().to_owned();
+    let conn = world.connect(Listener::Http);
+    let request = format!(
+        "POST /whip/live/w HTTP/1.1\r\nHost: a\r\nContent-Type: application/sdp\r\n\
+         Content-Length: {}\r\n\r\n{offer}",
+        offer.len()
+    );
+    world.raw_send(conn, request.as_bytes());
+    let came = world.raw_peer(conn).received.clone();
+    (conn, came)
+}
+
+#[test]
+fn a_whip_request_is_held_and_then_answered() {
+    let mut world = world(r#""publish""#, |_| {});
+    let (conn, came) = post_whip(&mut world);
+    assert!(came.is_empty(), "nothing yet");
+    let id = question(&mut world, "publish");
+    answer(&mut world, id, answered(200, r#"{"allow":true}"#));
+    let text = String::from_utf8_lossy(&world.raw_peer(conn).received).into_owned();
+    assert!(text.starts_with("HTTP/1.1 201"), "{text}");
+    // A second answer to the same question, and one to a question that nobody asked.
+    answer(&mut world, id, answered(403, ""));
+    answer(&mut world, 999, answered(403, ""));
+    assert!(world.stream("live/w").is_some());
+}
+
+#[test]
+fn a_server_that_does_not_answer_costs_its_time_out_and_then_counts_as_configured() {
+    for required in [true, false] {
+        let mut world = world(r#""play""#, |config| config.callback.required = required);
+        let publisher = world.rtmp_publish("live/a");
+        world.run_ms(500);
+        let player = world.rtmp_play("live/a");
+        world.run_ms(2_900);
+        assert!(error_text(&world, player).is_none(), "held");
+        world.run_ms(500);
+        let got = coded(world.rtmp_peer(player), VIDEO).len();
+        assert_eq!(error_text(&world, player).is_some(), required);
+        assert_eq!(got > 0, !required);
+        assert!(
+            world.rtmp_peer(publisher).closed_at.is_none(),
+            "media flows on"
+        );
+        assert_eq!(world.metric("rtmp_gateway_callbacks_failed_total"), 1.0);
+        // The answer comes after all.
+        let late = world.callbacks.pop().expect("the question").id;
+        answer(&mut world, late, answered(403, ""));
+        world.run_ms(200);
+        assert_eq!(world.rtmp_peer(player).closed_at.is_some(), required);
+        let player = world.rtmp_play("live/a");
+        world.run_ms(100);
+        let id = question(&mut world, "play");
+        answer(&mut world, id, Outcome::Failed("refused".into()));
+        world.run_ms(500);
+        assert_eq!(error_text(&world, player).is_some(), required, "down");
+    }
+}
+
+#[test]
+fn who_leaves_while_it_is_asked_about_leaves_nothing_behind() {
+    let mut world = world(r#""connect", "publish", "play""#, |_| {});
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        let conn = world.rtmp_publish("live/a");
+        world.run_ms(50);
+        world.rtmp_kill(conn);
+        let (whip, _) = post_whip(&mut world);
+        world.hang_up_raw(whip);
+        world.run_ms(50);
+        ids.extend(world.callbacks.drain(..).map(|request| request.id));
+    }
+    assert_eq!(world.metric("rtmp_gateway_callbacks_pending"), 0.0);
+    for id in ids {
+        answer(&mut world, id, answered(200, ""));
+    }
+    world.run_ms(5_000);
+    assert!(world.stream("live/a").is_none());
+    assert_eq!(world.metric("rtmp_gateway_streams"), 0.0);
+}
+
+#[test]
+fn questions_are_bounded_and_one_more_counts_as_unanswered() {
+    let mut world = world(r#""play""#, |config| config.callback.queue_max = 8);
+    let players: Vec<_> = (0..20).map(|_| world.rtmp_play("live/a")).collect();
+    world.run_ms(500);
+    assert_eq!(world.callbacks.len(), 8);
+    let refused = players
+        .iter()
+        .filter(|conn| error_text(&world, **conn).is_some());
+    assert_eq!(refused.count(), 12);
+    assert_eq!(world.metric("rtmp_gateway_callbacks_dropped_total"), 12.0);
+    // News that the world has no room for are counted, and that is all.
+    answer(&mut world, 5_000, Outcome::Dropped);
+    assert_eq!(world.metric("rtmp_gateway_callbacks_dropped_total"), 13.0);
+}
+
+#[test]
+fn the_health_of_each_stream_is_told_now_and_then() {
+    let mut world = world(r#""health""#, |config| {
+        config.callback.health_interval = Duration::from_secs(5);
+    });
+    world.rtmp_publish("live/a");
+    world.rtmp_publish("live/b");
+    world.rtmp_play("live/nobody");
+    world.run_ms(10_500);
+    let told: Vec<_> = world.callbacks.iter().map(body).collect();
+    let names: Vec<_> = told.iter().filter_map(|t| t["stream"].as_str()).collect();
+    assert_eq!(names, ["live/a", "live/b", "live/a", "live/b"]);
+    assert_eq!(told[2]["health"]["tracks"][0]["codec"], "H264");
+    assert!(world.callbacks.iter().all(|request| !request.is_question));
+}
