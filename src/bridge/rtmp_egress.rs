@@ -52,6 +52,8 @@ pub struct RtmpPlayer {
     paused: bool,
     /// Times it was moved on because it did not keep up.
     pub skips: u64,
+    /// Moved to a key frame that has not come yet.
+    lacks_key: bool,
     /// Messages sent.
     pub messages: u64,
 }
@@ -75,6 +77,7 @@ impl RtmpPlayer {
             wants_audio: true,
             paused: false,
             skips: 0,
+            lacks_key: false,
             messages: 0,
         };
         player.seek(stream, start);
@@ -188,9 +191,16 @@ impl RtmpPlayer {
         self.await_key = stream.announced.video;
         self.still = None;
         let newer = ring.gop_start().filter(|start| *start > self.cursor);
+        self.lacks_key = newer.is_none() && self.await_key;
         // As a newcomer there it may be as far behind as the cached pictures reach.
         self.has_caught_up = newer.is_none();
         self.cursor = newer.unwrap_or(ring.head());
+    }
+
+    /// Whether it was moved on to a key frame that is still to come, and nobody was told yet:
+    /// a WebRTC publisher sends none unless it is asked.
+    pub fn take_lack_of_key(&mut self) -> bool {
+        std::mem::take(&mut self.lacks_key)
     }
 
     fn is_due(&mut self, stream: &Stream, entry: &Entry) -> bool {

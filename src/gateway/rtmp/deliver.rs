@@ -105,13 +105,14 @@ impl Gateway {
     fn walk(&mut self, now: Instant, walk: &mut Walk, budget: usize) -> usize {
         let chunk_size = self.config.rtmp.chunk_size;
         let mut work = 1;
+        let (mut lacks_key, mut is_through) = (false, true);
         if let Some(stream) = self.hub.get(walk.stream) {
             walk.note_roster(now, stream.rtmp_roster());
             let players = stream.rtmp_list();
             while walk.visited < players.len() {
                 if work >= budget {
-                    self.batches.put_back(*walk);
-                    return work;
+                    is_through = false;
+                    break;
                 }
                 let at = walk.start.wrapping_add(walk.visited) % players.len();
                 walk.visited += 1;
@@ -122,11 +123,23 @@ impl Gateway {
                 let queued = playing.player.serve(stream, &mut rtmp.session, chunk_size);
                 walk.slowest = walk.slowest.min(playing.player.cursor(stream));
                 walk.is_awaited |= !playing.player.has_started();
+                lacks_key |= playing.player.take_lack_of_key();
                 if queued > 0 {
                     work += 1 + queued / BYTES_LIKE_A_WRITE;
                     self.outputs.push_back(Output::Transmit(rtmp.conn));
                 }
             }
+        }
+        if lacks_key
+            && let Some(stream) = self.hub.get(walk.stream)
+            && let Some(publisher) = &stream.publisher
+            && let PeerId::Webrtc(session) = publisher.peer
+        {
+            self.ask_for_keyframe(now, session);
+        }
+        if !is_through {
+            self.batches.put_back(*walk);
+            return work;
         }
         if let Some(stream) = self.hub.get_mut(walk.stream) {
             stream.rtmp_served_to(walk.slowest);
