@@ -239,7 +239,8 @@ fn shows_the_pictures_between_b_frames(source: &Source) {
     let rate = report.picture_rate(&before);
     assert!((5.5..=7.0).contains(&rate), "{rate} pictures a second");
     let longest = report.number("/longestHoldMs");
-    assert!(longest < 500.0, "the picture stood for {longest} ms");
+    // A decoder that misses something stands for seconds, an encoder short of CPU for half of one.
+    assert!(longest < 1_000.0, "the picture stood for {longest} ms");
     assert_eq!(
         report.number("/video/pliCount"),
         before.number("/video/pliCount"),
