@@ -86,7 +86,6 @@ impl Options {
                 "--rounds" => options.rounds = number()?,
                 "--seconds" => options.seconds = number()?,
                 "--no-pin" => options.may_pin = false,
-                "--markdown" => {}
                 "--readme" => options.into_readme = true,
                 "--list" => {
                     ROWS.iter().for_each(|row| println!("{}", row.name));

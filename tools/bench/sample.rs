@@ -153,11 +153,11 @@ impl Run {
         });
         sample.delivered = (expected > 0.0).then_some(came / expected);
         if let Kind::Gateway(_) = kind {
-            let busy = server.metric("rtmp_gateway_transcode_busy_seconds_total")?;
+            let busy = threads_seconds(server.pid)?;
             let frames = server.metric("rtmp_gateway_transcode_frames_total")?;
             let turn = server.metric("rtmp_gateway_longest_turn_seconds")?;
             sample.values.insert("turn_ms", turn * 1e3);
-            sample.values.insert("opus_ms", busy * 1e3);
+            sample.values.insert("opus_frames", frames);
             if frames > 0.0 {
                 // Each frame of 20 ms is 20 ms of one stream.
                 sample.values.insert("opus", busy / (frames * 0.02) * 100.0);
@@ -216,6 +216,8 @@ fn idle(programs: &Programs, kind: Kind, seconds: u32) -> Result<Sample, String>
         let fields = fields.split_whitespace().skip(11).take(2);
         Ok(fields.filter_map(|field| field.parse::<f64>().ok()).sum())
     };
+    // What it does after its start is not idling.
+    thread::sleep(Duration::from_secs(1));
     let before = ticks()?;
     thread::sleep(Duration::from_secs(seconds.into()));
     let used = (ticks()? - before) / TICKS_PER_SECOND / f64::from(seconds) * 100.0;
@@ -241,6 +243,24 @@ fn idle(programs: &Programs, kind: Kind, seconds: u32) -> Result<Sample, String>
         ]),
         ..Sample::default()
     })
+}
+
+/// CPU time of the threads of a process but the first one: of the gateway, the audio workers.
+fn threads_seconds(pid: u32) -> Result<f64, String> {
+    let told = |error: std::io::Error| format!("/proc: {error}");
+    let mut nanoseconds = 0.0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).map_err(told)? {
+        let thread = thread.map_err(told)?;
+        if thread.file_name().to_string_lossy() == pid.to_string() {
+            continue;
+        }
+        let text = fs::read_to_string(thread.path().join("schedstat")).map_err(told)?;
+        let first = text.split_whitespace().next();
+        nanoseconds += first
+            .and_then(|first| first.parse::<f64>().ok())
+            .unwrap_or(0.0);
+    }
+    Ok(nanoseconds / 1e9)
 }
 
 /// CPU time that the whole machine spent since its start, idling left out.

@@ -164,6 +164,7 @@ impl Unit {
             Unit::Milliseconds => "ms",
             Unit::Kilobytes => "KB",
             Unit::Megabytes => "MB",
+            Unit::Frames => "frames",
         };
         let number = format!("{value:.digits$}");
         let number = match number.contains('.') {
