@@ -37,7 +37,8 @@ fn tcp_carries_a_viewer() {
     assert_eq!(link.session.stats().selected, None);
     let since = link.now;
     let now = link.now;
-    link.session.write_video(now, &[payload(0, 100)], 0, now);
+    link.session
+        .write_video(now, &[payload(0, 100)], 0, now, true);
     link.session.flush(now);
     assert_eq!(link.sent_to(selected.remote, since), 0);
 }
@@ -185,7 +186,11 @@ fn a_closed_page_ends_the_session_at_once() {
     );
     assert!(link.session.is_closed() && link.session.next_timeout().is_none());
     let now = link.now;
-    assert!(!link.session.write_video(now, &[payload(0, 10)], 0, now));
+    assert!(
+        !link
+            .session
+            .write_video(now, &[payload(0, 10)], 0, now, true)
+    );
 }
 
 #[test]

@@ -234,7 +234,7 @@ fn a_capture_time_in_the_future_does_not_spoil_the_reports() {
         let time = (now - link.start).as_micros() as u64;
         let future = now + Duration::from_millis(300);
         link.session
-            .write_video(now, &[payload(frame, 500)], time * 90 / 1_000, future);
+            .write_video(now, &[payload(frame, 500)], time * 90 / 1_000, future, true);
         link.session
             .write_audio(now, &payload(frame, 100), time * 48 / 1_000, future);
         link.session.flush(now);
@@ -250,7 +250,7 @@ fn nothing_is_taken_before_the_connection_or_from_a_publisher() {
     assert!(!link.session.write_audio(now, &sound, 0, now));
     link.connect();
     let now = link.now;
-    assert!(!link.session.write_video(now, &[], 0, now));
+    assert!(!link.session.write_video(now, &[], 0, now, true));
     let mut link = Link::connected(BrowserConfig::new(Does::Publish));
     let now = link.now;
     assert!(!link.session.ready_video() && !link.session.write_audio(now, &sound, 0, now));

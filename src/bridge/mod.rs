@@ -6,6 +6,7 @@
 //! | [`webrtc_ingest`] | RTP packets of a WebRTC publisher | frames of a stream |
 //! | [`rtmp_egress`] | frames of a stream | chunks for an RTMP player |
 //! | [`webrtc_egress`] | frames of a stream | RTP packets for a WebRTC viewer |
+//! | [`viewer_pressure`] | a viewer's reports | how much of the stream it gets |
 //!
 //! `sound_pace` keeps a viewer from more sound than its browser can play.
 //!
@@ -16,5 +17,6 @@ mod b_frames;
 pub mod rtmp_egress;
 pub mod rtmp_ingest;
 mod sound_pace;
+pub mod viewer_pressure;
 pub mod webrtc_egress;
 pub mod webrtc_ingest;

@@ -8,6 +8,11 @@
 //! moment of its *sending*: stamps and arrivals then agree, and the browser neither
 //! freezes nor lags. Sound is live from its first packet.
 //!
+//! A large picture leaves in slices, so that it does not overrun a buffer on the way. Under
+//! [`Pressure`] all pictures are paced by the budget, sound goes first, and what waits does so
+//! here, where it can be left out: pictures that no other refers to as soon as they wait,
+//! then everything up to the next key frame.
+//!
 //! ```text
 //!   Idle ── ready, cached GOP fit ──► CatchUp ── backlog out, or a new key frame ──► Live
 //!     └── ready, a still at most ───► AwaitKey ───────── a key frame ──────────────►  │
@@ -15,6 +20,7 @@
 //!                                        └────────────────────────────────────────────┘
 //!   Live, AwaitKey ── key frame requested, cached GOP fit ──► CatchUp
 //!   CatchUp ── the path loses what is sent ──► AwaitKey
+//!   Live ── under pressure, and too much waits ──► AwaitKey, or Live at a newer key frame
 //! ```
 
 use std::sync::Arc;
@@ -23,6 +29,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::sound_pace::SoundPace;
+use super::viewer_pressure::{Level, Pressure, Report};
 use crate::codec::h264::for_output_at_once;
 use crate::hub::{BrowserView, Entry, Stream};
 use crate::media::{Codec, MediaTime, TrackConfig, TrackKind};
@@ -56,10 +63,28 @@ pub struct Viewer {
     /// When the cached key frame is to be sent by itself, as a still, and how often it was.
     still: Option<(Instant, usize)>,
     limits: ViewerLimits,
+    pressure: Pressure,
+    /// The picture at `video` that has left in part.
+    begun: Option<Begun>,
+    /// When the next slice may leave.
+    slice_at: Option<Instant>,
+    /// Surges of the stream that it was taken past.
+    surges: u64,
+    /// When the publisher was asked for a key frame that there was room for again.
+    asked: Option<Instant>,
+    /// Pictures left out because the path does not carry all, and sounds.
+    pub thinned: u64,
     /// Times it was moved on because it did not keep up.
     pub skips: u64,
     /// Key frame requests that were answered from the cache.
     pub replays: u64,
+}
+
+/// A picture of which some packets have left.
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    packets: usize,
+    stamp: MediaTime,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -92,6 +117,8 @@ pub struct Served {
     pub packets: usize,
     /// When the viewer has to be served again though nothing new came.
     pub again: Option<Instant>,
+    /// Whether the publisher is to be asked for a key frame.
+    pub wants_key: bool,
 }
 
 impl Viewer {
@@ -107,6 +134,12 @@ impl Viewer {
             replayed: None,
             still: None,
             limits,
+            pressure: Pressure::default(),
+            begun: None,
+            slice_at: None,
+            surges: 0,
+            asked: None,
+            thinned: 0,
             skips: 0,
             replays: 0,
         }
@@ -131,9 +164,77 @@ impl Viewer {
         }
     }
 
-    /// Whether it waits for a key frame that only the publisher can give.
-    pub fn awaits_key(&self) -> bool {
-        self.phase == Phase::AwaitKey
+    /// How much of the stream it gets.
+    pub fn level(&self) -> Level {
+        self.pressure.level()
+    }
+
+    /// What its path is thought to carry, in bits a second, while it does not carry all.
+    pub fn budget_bps(&self) -> Option<u64> {
+        self.pressure.budget_bps().map(|bps| bps as u64)
+    }
+
+    /// Times that its path did not carry all.
+    pub const fn times_thinned(&self) -> u64 {
+        self.pressure.times
+    }
+
+    /// Takes a receiver report in.
+    pub fn report(
+        &mut self,
+        now: Instant,
+        stream: &Stream,
+        loss: f32,
+        rtt: Option<Duration>,
+        bytes_sent: u64,
+    ) {
+        let rate_of = |track: &crate::hub::Track| track.meter.rate(now).bits_per_second as f64;
+        let audio = stream.audio_config(Codec::Opus).and_then(|_| {
+            let tracks = [&stream.audio, &stream.transcoded].into_iter().flatten();
+            tracks
+                .filter(|track| track.config.codec() == Codec::Opus)
+                .map(rate_of)
+                .next()
+        });
+        let audio_bps = audio.map_or(0.0, |bps| bps + AUDIO_HEADERS_BPS);
+        let video_bps = stream.video.as_ref().map_or(0.0, rate_of);
+        let was_open = self.pressure.is_open();
+        self.pressure.report(
+            now,
+            Report {
+                loss: f64::from(loss),
+                rtt,
+                bytes_sent,
+                stream_bps: video_bps * HEADERS + audio_bps,
+                audio_bps,
+            },
+        );
+        if was_open != self.pressure.is_open() {
+            self.slice_at = None;
+            if was_open && matches!(self.phase, Phase::CatchUp(_)) {
+                self.phase = Phase::AwaitKey;
+                self.video = stream.ring.head();
+            }
+            if !was_open && self.phase == Phase::AwaitKey {
+                // There is room again: as after a join.
+                if let Some(start) = self.backlog(stream) {
+                    self.begin_catch_up(now, stream, start);
+                }
+            }
+        }
+    }
+
+    /// Whether the publisher is to be asked for a key frame: there is room for one again.
+    fn wants_key(&mut self, now: Instant) -> bool {
+        let recently = |at: Instant| now.saturating_duration_since(at) < KEY_FOR_ROOM_INTERVAL;
+        let wants = self.phase == Phase::AwaitKey
+            && self.pressure.level() == Level::Thinned
+            && self.pressure.held_until().is_none()
+            && !self.asked.is_some_and(recently);
+        if wants {
+            self.asked = Some(now);
+        }
+        wants
     }
 
     /// Writes the sound that is due.
@@ -155,6 +256,16 @@ impl Viewer {
         for (_, entry) in stream.ring.since(self.audio) {
             let waited = now.saturating_duration_since(entry.arrival);
             if entry.frame.codec != Codec::Opus || waited > AUDIO_WAITED_MAX {
+                continue;
+            }
+            // What the transcoder had to wait with, or came with much else, is of the past.
+            let newest = stream.newest_sound.unwrap_or(entry.frame.pts);
+            if newest - entry.frame.pts > AUDIO_LATE_MAX {
+                continue;
+            }
+            if self.pressure.level() == Level::Nothing {
+                self.pressure.poll(now, session.repeated());
+                self.thinned += 1;
                 continue;
             }
             if !self.sound_pace.takes(now, entry.frame.pts) {
@@ -193,6 +304,7 @@ impl Viewer {
             return served;
         }
         if self.phase == Phase::Idle {
+            self.surges = stream.surge.count();
             self.video = stream.ring.head();
             self.phase = Phase::AwaitKey;
             if let Some(start) = self.backlog(stream) {
@@ -208,8 +320,10 @@ impl Viewer {
             }
         }
         self.write_still(now, stream, session, &mut served);
+        self.pass_surge(now, stream);
         if self.video < stream.ring.tail() || stream.ring.is_too_far_behind(self.video) {
             self.skips += 1;
+            self.begun = None;
             match self.backlog(stream) {
                 Some(start) => self.begin_catch_up(now, stream, start),
                 None => {
@@ -222,14 +336,153 @@ impl Viewer {
             self.catch_up(now, stream, session, pace, &mut served);
         }
         if !matches!(self.phase, Phase::CatchUp(_)) {
-            while let Some(entry) = stream.ring.get(self.video) {
-                self.video += 1;
-                if entry.frame.codec.kind() == TrackKind::Video {
-                    served.packets += self.write_live(now, stream, session, entry);
+            self.send_live(now, stream, session, &mut served);
+        }
+        served
+    }
+
+    /// What comes all at once after it waited somewhere is not for a viewer, which has to stay
+    /// live: it goes on as after a join.
+    fn pass_surge(&mut self, now: Instant, stream: &Stream) {
+        if stream.surge.is_active() {
+            self.phase = Phase::AwaitKey;
+            self.video = stream.ring.head();
+            self.begun = None;
+        } else if self.surges != stream.surge.count() {
+            self.surges = stream.surge.count();
+            self.skips += 1;
+            self.begun = None;
+            match self.backlog(stream) {
+                Some(start) => self.begin_catch_up(now, stream, start),
+                None => {
+                    self.phase = Phase::AwaitKey;
+                    self.video = stream.ring.head();
                 }
             }
         }
-        served
+    }
+
+    /// Sends what is there, a slice at a time where it is much or the path is under pressure.
+    fn send_live(
+        &mut self,
+        now: Instant,
+        stream: &Stream,
+        session: &mut webrtc::Session,
+        served: &mut Served,
+    ) {
+        if !self.pressure.is_open() {
+            self.pressure.poll(now, session.repeated());
+            self.leave_out(stream);
+            served.wants_key = self.wants_key(now);
+        }
+        while let Some(entry) = stream.ring.get(self.video) {
+            if entry.frame.codec.kind() != TrackKind::Video
+                || (self.begun.is_none() && !self.wants(now, stream, entry))
+            {
+                self.video += 1;
+                continue;
+            }
+            let wait = self.slice_at.max(self.pressure.held_until());
+            if let Some(at) = wait.filter(|at| *at > now) {
+                served.again = Some(served.again.map_or(at, |earlier| earlier.min(at)));
+                return;
+            }
+            self.write_slice(now, stream, session, entry, served);
+            if self.begun.is_none() {
+                self.video += 1;
+            }
+        }
+    }
+
+    /// Under pressure, what waits too long is left out up to a key frame: the newest one if it
+    /// is there already. A key frame that has begun to leave does so to its end.
+    fn leave_out(&mut self, stream: &Stream) {
+        let begun_key = self.begun.is_some()
+            && stream
+                .ring
+                .get(self.video)
+                .is_some_and(|entry| entry.frame.key);
+        if self.phase != Phase::Live || begun_key {
+            return;
+        }
+        let newest_key = stream.ring.gop_start().filter(|start| *start > self.video);
+        let waits_max = match newest_key {
+            Some(_) => WAITS_KEY_MAX,
+            None => WAITS_MAX,
+        };
+        if stream.ring.lag(self.video) <= waits_max {
+            return;
+        }
+        let to = newest_key.unwrap_or(stream.ring.head());
+        let pictures = stream.ring.since(self.video).take_while(|(at, _)| *at < to);
+        self.thinned += pictures
+            .filter(|(_, entry)| entry.frame.codec.kind() == TrackKind::Video)
+            .count() as u64;
+        self.begun = None;
+        self.video = to;
+        if newest_key.is_none() {
+            self.phase = Phase::AwaitKey;
+        }
+    }
+
+    /// Writes as much of a picture as may leave now; `begun` is there as long as some is left.
+    fn write_slice(
+        &mut self,
+        now: Instant,
+        stream: &Stream,
+        session: &mut webrtc::Session,
+        entry: &Entry,
+        served: &mut Served,
+    ) {
+        let stamp = match self.begun {
+            Some(begun) => begun.stamp,
+            None => self.stamp(entry.frame.pts),
+        };
+        let from = self.begun.map_or(0, |begun| begun.packets);
+        let payloads = entry
+            .rtp
+            .get_or_init(|| payloads(entry, self.limits.payload_bytes));
+        let budget = self.pressure.video_bps();
+        let most = match budget {
+            None => SLICE_PACKETS,
+            Some(_) => SLICE_PACKETS_PACED,
+        };
+        let left = payloads.get(from..).unwrap_or_default();
+        let slice = left.get(..most).unwrap_or(left);
+        let is_last = slice.len() == left.len();
+        let capture = report_instant(stream, stamp, now);
+        let rtp_time = rtp_time(stamp, VIDEO_RATE_HZ);
+        session.write_video(now, slice, rtp_time, capture, is_last);
+        served.packets += slice.len();
+        self.begun = (!is_last).then_some(Begun {
+            packets: from + slice.len(),
+            stamp,
+        });
+        let bits = slice
+            .iter()
+            .map(|p| p.len() as f64 * 8.0 * HEADERS)
+            .sum::<f64>();
+        let rate = match budget {
+            None if is_last => {
+                self.slice_at = None;
+                return;
+            }
+            None => SLICE_BPS,
+            Some(bps) => bps,
+        };
+        // Time that was not used is not saved up.
+        let begin = self.slice_at.map_or(now, |at| at.max(now - SLICE_LATE_MAX));
+        self.slice_at = Some(begin + Duration::from_secs_f64(bits / rate));
+    }
+
+    /// The stamp of a picture: later than the last one's.
+    fn stamp(&mut self, stamp: MediaTime) -> MediaTime {
+        let tick = MediaTime::from_units(1, VIDEO_RATE_HZ);
+        let stamp = self
+            .video_stamp
+            .map_or(stamp, |last| stamp.max(last + tick));
+        self.video_stamp = Some(stamp);
+        stamp
     }
 
     /// The viewer cannot decode and asks for a key frame (PLI or FIR). Answers whether only
@@ -288,6 +541,7 @@ impl Viewer {
     fn backlog(&self, stream: &Stream) -> Option<u64> {
         let start = stream.ring.gop_start()?;
         let fits = self.limits.fast_start
+            && self.pressure.is_open()
             && stream.ring.lag(start) <= MediaTime::from_duration(self.limits.fast_start_max)
             && stream.ring.gop_bytes() <= BACKLOG_BYTES_MAX
             && stream.ring.head() - start <= BACKLOG_FRAMES_MAX
@@ -302,6 +556,7 @@ impl Viewer {
         let bits_per_second =
             (own_rate * self.limits.fast_start_rate).clamp(CATCH_UP_BITS_MIN, CATCH_UP_BITS_MAX);
         self.video = start;
+        self.begun = None;
         self.phase = Phase::CatchUp(Pace {
             next_send: now,
             bits_per_second,
@@ -353,25 +608,35 @@ impl Viewer {
         served.again = Some(pace.next_send);
     }
 
-    fn write_live(
-        &mut self,
-        now: Instant,
-        stream: &Stream,
-        session: &mut webrtc::Session,
-        entry: &Entry,
-    ) -> usize {
+    /// Whether a picture is to be sent as things stand.
+    fn wants(&mut self, now: Instant, stream: &Stream, entry: &Entry) -> bool {
         if entry.browser == BrowserView::Skip {
-            return 0;
+            return false;
         }
         if self.phase == Phase::AwaitKey {
-            if !entry.frame.key {
-                return 0;
+            if !entry.frame.key || !self.pressure.admits_key(now) {
+                self.thinned += u64::from(!self.pressure.is_open());
+                return false;
             }
             self.phase = Phase::Live;
         }
-        self.write(now, stream, session, entry, entry.frame.pts)
+        if !self.pressure.is_open() && !entry.frame.key {
+            let waits = stream.ring.lag(self.video);
+            if self.pressure.level() != Level::Thinned {
+                // The key frame was a trial.
+                self.phase = Phase::AwaitKey;
+                self.thinned += 1;
+                return false;
+            }
+            if entry.frame.disposable && waits > WAITS_DISPOSABLE_MAX {
+                self.thinned += 1;
+                return false;
+            }
+        }
+        true
     }
 
+    /// Writes a whole picture at once.
     fn write(
         &mut self,
         now: Instant,
@@ -380,16 +645,13 @@ impl Viewer {
         entry: &Entry,
         stamp: MediaTime,
     ) -> usize {
-        let tick = MediaTime::from_units(1, VIDEO_RATE_HZ);
-        let stamp = self
-            .video_stamp
-            .map_or(stamp, |last| stamp.max(last + tick));
-        self.video_stamp = Some(stamp);
+        let stamp = self.stamp(stamp);
         let payloads = entry
             .rtp
             .get_or_init(|| payloads(entry, self.limits.payload_bytes));
         let rtp_time = rtp_time(stamp, VIDEO_RATE_HZ);
-        session.write_video(now, payloads, rtp_time, report_instant(stream, stamp, now));
+        let capture = report_instant(stream, stamp, now);
+        session.write_video(now, payloads, rtp_time, capture, true);
         payloads.len()
     }
 }
@@ -451,6 +713,9 @@ const AUDIO_RATE_HZ: u32 = 48_000;
 /// Sound that waited here for longer is not worth hearing: the viewer goes on with the newest.
 const AUDIO_WAITED_MAX: Duration = Duration::from_millis(500);
 
+/// Sound so much older than the newest that was published is not worth hearing either.
+const AUDIO_LATE_MAX: MediaTime = MediaTime::from_millis(700);
+
 /// A picture this much later than the least delayed one is no sign of another clock.
 const JITTER_MAX: MediaTime = MediaTime::from_millis(100);
 
@@ -472,6 +737,32 @@ const REPEATED_MIN: u64 = 12;
 
 /// How long after a still it is sent again, each time.
 const STILL_AGAIN: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(600)];
+
+/// Packets of a picture that leave at once, some 75 kB, and the rate of the slices: a key frame
+/// of 300 kB takes 36 ms.
+const SLICE_PACKETS: usize = 64;
+const SLICE_BPS: f64 = 50e6;
+
+/// The same for a viewer under pressure.
+const SLICE_PACKETS_PACED: usize = 4;
+
+/// A slice that was served late by so much does not delay the next one.
+const SLICE_LATE_MAX: Duration = Duration::from_millis(20);
+
+/// Under pressure pictures wait here: those that no other refers to so long; the others so long
+/// before a newer key frame goes first, and so long before all up to the next one is left out.
+/// Shorter waits mean fewer pictures: what fits of a group depends on it.
+const WAITS_DISPOSABLE_MAX: MediaTime = MediaTime::from_millis(100);
+const WAITS_KEY_MAX: MediaTime = MediaTime::from_millis(250);
+const WAITS_MAX: MediaTime = MediaTime::from_millis(800);
+
+/// Payloads to datagrams: RTP, SRTP, UDP and IP headers.
+const HEADERS: f64 = 1.06;
+const AUDIO_HEADERS_BPS: f64 = 50.0 * 60.0 * 8.0;
+
+/// How often a publisher is asked for a key frame because there is room for one viewer again:
+/// it costs all the others.
+const KEY_FOR_ROOM_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A key frame request is answered from the cache at most this often.
 const REPLAY_INTERVAL: Duration = Duration::from_secs(1);

@@ -85,6 +85,16 @@ impl WebrtcIngest {
         self.assembler.counters()
     }
 
+    /// For how long what waits for lost packets has waited.
+    pub fn held(&self, now: Instant) -> Duration {
+        self.assembler.held(now).max(self.reorder.held(now))
+    }
+
+    /// How long a lost picture packet is waited for at present, and a lost sound packet.
+    pub fn waits(&self) -> (Duration, Duration) {
+        (self.assembler.hole_wait(), self.reorder.wait())
+    }
+
     /// How far the picture has still to move to be in sync with the sound.
     pub fn skew(&self) -> Option<MediaTime> {
         self.timeline.skew()

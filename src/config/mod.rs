@@ -225,7 +225,7 @@ sections! {
         /// How long a hole in a publisher's video waits for its retransmission.
         hole_wait as hole_wait_ms: Duration = millis(250), 0..=2_000;
         /// How long a missing audio packet of a publisher is waited for.
-        audio_reorder_wait as audio_reorder_wait_ms: Duration = millis(60), 0..=1_000;
+        audio_reorder_wait as audio_reorder_wait_ms: Duration = millis(120), 0..=1_000;
         /// Least time between two key frame requests to one publisher.
         keyframe_request_interval as keyframe_request_interval_ms: Duration = millis(500), 50..=10_000;
     }

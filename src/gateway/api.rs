@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::admission::Reader;
+use super::health::{self, Facts, Held, Warning};
 use super::rtmp::Playing;
 use super::sessions::PeerRole;
 use super::{Connection, Gateway};
@@ -32,6 +33,9 @@ pub(super) struct StreamInfo {
     players: Players,
     transcode: TranscodeInfo,
     cache: CacheInfo,
+    held: Held,
+    /// What is wrong with it, and the cure.
+    warnings: Vec<Warning>,
     #[serde(skip_serializing_if = "Option::is_none")]
     player_list: Option<Vec<PlayerInfo>>,
 }
@@ -71,6 +75,9 @@ struct RtpInfo {
     video_correction_ms: i64,
     audio_correction_ms: i64,
     absurd_sender_reports: u64,
+    /// How long a lost packet is waited for at present.
+    picture_wait_ms: u64,
+    sound_wait_ms: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -142,6 +149,25 @@ struct PlayerInfo {
     key_frame_requests: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     replays: Option<u64>,
+    /// What the path to it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<PathInfo>,
+}
+
+/// How much of a stream a viewer's path carries.
+#[derive(Debug, Serialize)]
+struct PathInfo {
+    /// "all", "thinned", "sound" or "nothing".
+    gets: &'static str,
+    /// What it is thought to carry while that is not all.
+    budget_bps: Option<u64>,
+    /// Of the last reports.
+    loss_percent: Option<f64>,
+    packets_repeated: u64,
+    /// Times that it did not carry all.
+    times_thinned: u64,
+    /// Pictures, and sounds, left out for it.
+    left_out: u64,
 }
 
 impl Gateway {
@@ -200,7 +226,26 @@ impl Gateway {
         let (app, name) = stream.key.rsplit_once('/').unwrap_or(("", &stream.key));
         let pipeline = self.transcoding.of_stream(id);
         let target = pipeline.map(|pipeline| pipeline.target);
+        let ingest = stream
+            .publisher
+            .as_ref()
+            .and_then(|publisher| self.ingest_info(publisher.peer));
+        let held = self.held(now, id, stream);
+        let facts = Facts {
+            now,
+            stream,
+            held: &held,
+            timestamp_jumps: ingest.as_ref().map_or(0, |ingest| ingest.timestamp_jumps),
+            malformed: ingest.as_ref().map_or(0, |ingest| ingest.malformed),
+            frames: ingest
+                .as_ref()
+                .and_then(|ingest| ingest.rtp.as_ref())
+                .map(|rtp| (rtp.frames, rtp.frames_dropped)),
+            thinned: self.thinned_viewers(stream),
+        };
         StreamInfo {
+            warnings: health::warnings(&facts),
+            held,
             name: stream.key.to_string(),
             app: app.to_owned(),
             stream: name.to_owned(),
@@ -208,9 +253,9 @@ impl Gateway {
                 protocol: publisher.protocol,
                 client: reader.sees_clients().then(|| publisher.client.clone()),
                 user: publisher.user.clone().filter(|_| reader.sees_clients()),
-                uptime_s: now.duration_since(publisher.since).as_secs_f64(),
+                uptime_s: seconds(now, publisher.since),
                 silent_ms: now.duration_since(publisher.last_media).as_millis() as u64,
-                ingest: self.ingest_info(publisher.peer),
+                ingest,
             }),
             tracks: [&stream.video, &stream.audio]
                 .into_iter()
@@ -279,6 +324,8 @@ impl Gateway {
                         video_correction_ms: ingest.corrections().0.as_millis_rounded(),
                         audio_correction_ms: ingest.corrections().1.as_millis_rounded(),
                         absurd_sender_reports: ingest.absurd_reports(),
+                        picture_wait_ms: ingest.waits().0.as_millis() as u64,
+                        sound_wait_ms: ingest.waits().1.as_millis() as u64,
                     }),
                 })
             }
@@ -302,13 +349,14 @@ impl Gateway {
                     id: conn.to_string(),
                     protocol: "rtmp",
                     client: rtmp.peer.to_string(),
-                    uptime_s: now.duration_since(playing.since).as_secs_f64(),
+                    uptime_s: seconds(now, playing.since),
                     lag_ms: playing.player.lag(stream).as_millis(),
                     skips: playing.player.skips,
                     queued_bytes: Some(queued),
                     round_trip_ms: None,
                     key_frame_requests: None,
                     replays: None,
+                    path: None,
                 })
             }
             PeerId::Webrtc(session) => {
@@ -320,13 +368,24 @@ impl Gateway {
                     id: session.to_string(),
                     protocol: "whep",
                     client: peer.client.to_string(),
-                    uptime_s: now.duration_since(peer.since).as_secs_f64(),
+                    uptime_s: seconds(now, peer.since),
                     lag_ms: viewer.lag(stream).as_millis(),
                     skips: viewer.skips,
                     queued_bytes: None,
                     round_trip_ms: peer.round_trip_ms(),
                     key_frame_requests: Some(peer.keyframe_requests),
                     replays: Some(viewer.replays),
+                    path: Some(PathInfo {
+                        gets: viewer.level().name(),
+                        budget_bps: viewer.budget_bps(),
+                        loss_percent: peer
+                            .session
+                            .loss()
+                            .map(|loss| rounded(f64::from(loss) * 1e2)),
+                        packets_repeated: peer.session.repeated(),
+                        times_thinned: viewer.times_thinned(),
+                        left_out: viewer.thinned,
+                    }),
                 })
             }
         }
@@ -336,6 +395,16 @@ impl Gateway {
 /// Milliseconds with one decimal.
 fn in_ms(time: MediaTime) -> f64 {
     (time.as_secs_f64() * 1e4).round() / 10.0
+}
+
+/// Seconds since then, to the tenth.
+fn seconds(now: Instant, since: Instant) -> f64 {
+    (now.duration_since(since).as_secs_f64() * 10.0).round() / 10.0
+}
+
+/// To the hundredth.
+fn rounded(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
 }
 
 fn track_info(now: Instant, stream: &Stream, track: &Track) -> TrackInfo {
@@ -349,7 +418,7 @@ fn track_info(now: Instant, stream: &Stream, track: &Track) -> TrackInfo {
                 level: format!("{}.{}", info.level_idc / 10, info.level_idc % 10),
                 width: info.width,
                 height: info.height,
-                fps: (rate.frames_per_second * 100.0).round() / 100.0,
+                fps: rounded(rate.frames_per_second),
                 bitrate_bps: rate.bits_per_second,
                 gop_ms: stream.health.gop.map(|gop| gop.as_millis_rounded()),
                 key_frames: stream.health.key_frames,

@@ -3,12 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::sessions::PeerRole;
 use super::{Connection, Gateway};
 use crate::http::Response;
 use crate::http::prometheus::{Exposition, Kind};
-use crate::ids::PeerId;
-use crate::media::MediaTime;
 
 impl Gateway {
     /// The metrics page.
@@ -135,6 +132,11 @@ impl Gateway {
                 "Key frames that viewers asked for.",
                 stats.keyframe_requests_received,
             ),
+            (
+                "rtmp_gateway_viewers_thinned_total",
+                "Times that a viewer's path did not carry all of its stream.",
+                stats.viewers_thinned,
+            ),
         ];
         for (name, help, value) in counters {
             page.family(name, help, Kind::Counter).sample(&[], value);
@@ -161,6 +163,12 @@ impl Gateway {
             Kind::Counter,
         )
         .sample(&[], stats.transcode_busy_us as f64 / 1e6);
+        page.family(
+            "rtmp_gateway_transcode_concealed_seconds_total",
+            "Sound made up for what was missing.",
+            Kind::Counter,
+        )
+        .sample(&[], stats.transcode_concealed_samples as f64 / 48_000.0);
         let counters = [
             (
                 "rtmp_gateway_transcode_frames_total",
@@ -176,11 +184,6 @@ impl Gateway {
                 "rtmp_gateway_transcode_errors_total",
                 "Audio frames that a codec could not use.",
                 stats.transcode_errors,
-            ),
-            (
-                "rtmp_gateway_transcode_concealed_frames_total",
-                "Audio frames made up for missing ones.",
-                stats.transcode_concealed_frames,
             ),
         ];
         for (name, help, value) in counters {
@@ -232,7 +235,12 @@ impl Gateway {
     }
 
     fn stream_metrics(&mut self, now: Instant, page: &mut Exposition) {
-        let lags = self.player_lags();
+        let held: Vec<_> = self
+            .hub
+            .sorted()
+            .into_iter()
+            .map(|(id, stream)| (stream.key.clone(), self.held(now, id, stream)))
+            .collect();
         let streams: Vec<_> = self
             .hub
             .sorted()
@@ -311,42 +319,20 @@ impl Gateway {
             }
         }
         let mut family = page.family(
-            "rtmp_gateway_stream_player_lag_seconds",
-            "Media time that the slowest player of a stream is behind.",
+            "rtmp_gateway_stream_held_seconds",
+            "Media time of a stream that waits inside, by where: for lost packets, at the \
+             transcoder, for the slowest player.",
             Kind::Gauge,
         );
-        for (key, lag) in lags {
-            family.sample(&[("stream", &key)], lag.as_secs_f64().max(0.0));
-        }
-    }
-
-    /// The greatest lag of each stream's players.
-    fn player_lags(&self) -> Vec<(String, MediaTime)> {
-        let lag_of = |peer, stream| match peer {
-            PeerId::Rtmp {
-                conn,
-                message_stream,
-            } => {
-                let Connection::Rtmp(rtmp) = self.connections.get(&conn)? else {
-                    return None;
-                };
-                let playing = rtmp
-                    .playing
-                    .iter()
-                    .find(|playing| playing.message_stream == message_stream)?;
-                Some(playing.player.lag(stream))
+        for (key, held) in &held {
+            for (place, ms) in [
+                ("ingest", held.ingest_ms),
+                ("transcode", held.transcode_ms),
+                ("players", held.players_ms),
+            ] {
+                let labels = [("stream", &**key), ("place", place)];
+                family.sample(&labels, ms as f64 / 1e3);
             }
-            PeerId::Webrtc(session) => match &self.sessions.get(&session)?.role {
-                PeerRole::Viewer(viewer) => Some(viewer.lag(stream)),
-                PeerRole::Publisher(_) => None,
-            },
-        };
-        let streams = self.hub.sorted().into_iter();
-        streams
-            .filter_map(|(_, stream)| {
-                let lags = stream.players().filter_map(|peer| lag_of(peer, stream));
-                Some((stream.key.to_string(), lags.max()?))
-            })
-            .collect()
+        }
     }
 }

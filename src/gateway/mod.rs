@@ -16,13 +16,14 @@
 //! | `ice_tcp` | ICE-TCP connections |
 //! | `serve` | frames on their way to WebRTC viewers, in slices |
 //! | `streams` | what joins them: publishers come and go, sound is transcoded |
-//! | `api`, `metrics` | what is told to operators |
+//! | `api`, `metrics`, `health` | what is told to operators |
 
 mod admission;
 mod api;
 mod callback;
 mod deadlines;
 mod fanout;
+mod health;
 mod http;
 mod ice_tcp;
 mod metrics;

@@ -74,6 +74,9 @@ impl Gateway {
         if served.packets > 0 {
             self.flush_session(now, session);
         }
+        if served.wants_key {
+            self.want_keyframe_of(now, pass.stream);
+        }
         (1 + served.packets, cursor)
     }
 }

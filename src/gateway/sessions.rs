@@ -56,7 +56,8 @@ impl Peer {
     }
 
     pub(super) fn round_trip_ms(&self) -> Option<f64> {
-        self.session.rtt().map(|rtt| rtt.as_secs_f64() * 1e3)
+        let rtt = self.session.rtt()?;
+        Some((rtt.as_secs_f64() * 1e4).round() / 10.0)
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {

@@ -27,12 +27,14 @@ pub struct Stats {
     pub keyframe_requests_sent: u64,
     /// Key frames that viewers asked for.
     pub keyframe_requests_received: u64,
+    /// Times that a viewer's path did not carry its stream.
+    pub viewers_thinned: u64,
     /// Audio frames that the transcoder did not take because it was behind.
     pub transcode_dropped_frames: u64,
     /// Errors of codecs.
     pub transcode_errors: u64,
-    /// Audio frames made up because they were missing.
-    pub transcode_concealed_frames: u64,
+    /// Sound made up because it was missing, in samples per channel at 48 kHz.
+    pub transcode_concealed_samples: u64,
     /// Time that workers spent, in microseconds.
     pub transcode_busy_us: u64,
     /// Audio frames that the transcoder gave back.

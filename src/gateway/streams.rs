@@ -157,7 +157,7 @@ impl Gateway {
     /// Sound came back from a worker.
     pub(super) fn transcoded(&mut self, now: Instant, completed: Completed) {
         self.stats.transcode_errors += u64::from(completed.errors);
-        self.stats.transcode_concealed_frames += u64::from(completed.concealed);
+        self.stats.transcode_concealed_samples += u64::from(completed.concealed);
         self.stats.transcode_busy_us += completed.busy.as_micros() as u64;
         self.stats.transcode_frames += completed.frames.len() as u64;
         // A stream may have ended meanwhile.

@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime};
 use super::sessions::PeerRole;
 use super::streams::Leave;
 use super::{Datagram, Gateway, Owner};
+use crate::bridge::viewer_pressure::Level;
 use crate::bridge::webrtc_ingest::{Ingested, RtpPacket};
 use crate::hub::Publisher;
 use crate::ids::{PeerId, SessionId, StreamId};
@@ -147,6 +148,28 @@ impl Gateway {
                 }
                 self.serve_one_viewer(now, id);
             }
+            Event::ReceiverReport { loss, rtt } => {
+                let (PeerRole::Viewer(viewer), Some(stream)) =
+                    (&mut peer.role, self.hub.get(stream_id))
+                else {
+                    return;
+                };
+                let before = viewer.level();
+                let sent = peer.session.bytes_sent();
+                viewer.report(now, stream, loss, rtt, sent);
+                let level = viewer.level();
+                let budget_kbps = viewer.budget_bps().unwrap_or(0) / 1_000;
+                if level != before {
+                    log::debug!(
+                        "{}: now gets: {} ({:.0} % lost, budget {budget_kbps} kbit/s)",
+                        peer.tag(id),
+                        level.name(),
+                        loss * 100.0
+                    );
+                    self.stats.viewers_thinned += u64::from(before == Level::All);
+                    self.serve_one_viewer(now, id);
+                }
+            }
             Event::Closed(reason) => {
                 self.stats.error(reason.reason());
                 let leave = match reason {
@@ -192,6 +215,10 @@ impl Gateway {
         let served = viewer.serve_video(now, stream, &mut peer.session);
         peer.pace_at = served.again;
         peer.session.flush(now);
+        if served.wants_key {
+            let stream = peer.stream;
+            self.want_keyframe_of(now, stream);
+        }
         self.take_session_datagrams(id);
         if let Some(peer) = self.sessions.get(&id) {
             self.deadlines.arm(Owner::Session(id), peer.next_timeout());

@@ -7,6 +7,7 @@ mod live_clock;
 mod meter;
 mod ring;
 mod stream;
+mod surge;
 mod timeline;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ pub use live_clock::LiveClock;
 pub use meter::{Meter, Rate};
 pub use ring::{BrowserView, Entry, Ring, RingLimits};
 pub use stream::{Announced, Publisher, Stream, Track, VideoHealth};
+pub use surge::Surge;
 pub use timeline::{Placed, RtmpTimeline, RtpTimeline};
 
 use crate::ids::{IdMap, PeerId, StreamId};

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::live_clock::LiveClock;
 use super::meter::Meter;
 use super::ring::{BrowserView, Ring, RingLimits};
+use super::surge::Surge;
 use crate::access::Holder;
 use crate::ids::PeerId;
 use crate::media::{Codec, Frame, MediaTime, TrackConfig, TrackKind};
@@ -42,6 +43,10 @@ pub struct Stream {
     /// Facts about the picture for the operator.
     pub health: VideoHealth,
     clock: Option<LiveClock>,
+    /// Media that waited and comes at once.
+    pub surge: Surge,
+    /// The newest sound of the publisher.
+    pub newest_sound: Option<MediaTime>,
     /// Where the present publisher's time begins at the earliest.
     resume: MediaTime,
 }
@@ -111,6 +116,13 @@ pub struct VideoHealth {
     last_key: Option<MediaTime>,
 }
 
+impl VideoHealth {
+    /// Media time from the last key frame to the newest frame.
+    pub fn since_key(&self, newest: MediaTime) -> Option<MediaTime> {
+        self.last_key.map(|last| newest - last)
+    }
+}
+
 impl Stream {
     /// A stream that nobody publishes or plays yet.
     pub fn new(key: Arc<str>, limits: RingLimits) -> Self {
@@ -129,6 +141,8 @@ impl Stream {
             announced: Announced::default(),
             health: VideoHealth::default(),
             clock: None,
+            surge: Surge::default(),
+            newest_sound: None,
             resume: MediaTime::ZERO,
         }
     }
@@ -157,6 +171,7 @@ impl Stream {
         self.announced = announced;
         self.unpublished = None;
         self.health = VideoHealth::default();
+        self.newest_sound = None;
         self.publisher = Some(publisher);
     }
 
@@ -221,7 +236,11 @@ impl Stream {
         };
         let Some(track) = track else { return };
         match &mut self.clock {
-            Some(clock) => clock.observe(frame.dts, now),
+            Some(clock) => {
+                let late = clock.live(now) - frame.dts;
+                self.surge.observe(frame.dts, now, late);
+                clock.observe(frame.dts, now);
+            }
             None => self.clock = Some(LiveClock::starting(frame.dts, now)),
         }
         track.meter.add(now, frame.payload.len());
@@ -235,6 +254,9 @@ impl Stream {
         }
         if browser == BrowserView::Skip {
             self.health.b_frames_dropped += 1;
+        }
+        if frame.codec.kind() == TrackKind::Audio {
+            self.newest_sound = self.newest_sound.max(Some(frame.dts));
         }
         let config = track.config.clone();
         self.ring.push_as(frame, config, now, browser);

@@ -2,7 +2,8 @@
 //! missing.
 //!
 //! A missing packet is waited for a bounded time, since sound is worth less late than concealed;
-//! then the gap is reported and what comes late is ignored. Timestamps are not looked at: a sender
+//! then the gap is reported and what comes late is ignored. The wait follows what the network
+//! reorders (`patience`), so that a loss delays the sound no longer than need be. Timestamps are not looked at: a sender
 //! in discontinuous transmission skips time, not numbers.
 
 use std::collections::VecDeque;
@@ -11,11 +12,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::ring::{Place, Ring};
+use patience::Patience;
+
+mod patience;
 
 /// Bounds of a [`Reorder`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How long a missing packet is waited for, from the arrival of the first one behind it.
+    /// How long a missing packet is waited for at most, from the arrival of the first one behind it.
     pub wait: Duration,
     /// Most packets, missing ones included, from the one waited for to the newest. A packet beyond
     /// ends all waits: what is held comes out with its gaps.
@@ -23,11 +27,10 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 60 ms, three packets of 20 ms, which the network reorders and a retransmission over a short
-    /// way arrives in; 256 packets.
+    /// 120 ms, which is more than networks usually reorder; 256 packets.
     fn default() -> Self {
         Self {
-            wait: Duration::from_millis(60),
+            wait: Duration::from_millis(120),
             packets_max: 256,
         }
     }
@@ -79,6 +82,7 @@ pub struct Reorder {
     /// Its base is the packet waited for; `None` before the first.
     ring: Option<Ring<Slot>>,
     outputs: VecDeque<Output>,
+    patience: Patience,
     late_run: (u64, u32),
     counters: Counters,
 }
@@ -92,11 +96,12 @@ struct Slot {
 
 impl Reorder {
     /// A reorderer that begins with the first packet it gets.
-    pub const fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits) -> Self {
         Self {
             limits,
             ring: None,
             outputs: VecDeque::new(),
+            patience: Patience::new(limits.wait),
             late_run: (0, 0),
             counters: Counters {
                 packets: 0,
@@ -121,11 +126,19 @@ impl Reorder {
         match ring.place(sequence, self.limits.packets_max) {
             Place::Free(offset) => {
                 self.late_run = (0, 0);
+                match ring.next_from(sequence) {
+                    Some((_, behind)) => {
+                        let after = now.saturating_duration_since(behind.arrival);
+                        self.patience.filled(after);
+                    }
+                    None => self.patience.in_order(),
+                }
                 ring.fill(offset, slot);
             }
             Place::Taken => self.counters.duplicates += 1,
             Place::Before => {
                 self.counters.late += 1;
+                self.patience.came_late(now, sequence);
                 self.note_late(sequence, slot);
             }
             Place::Beyond => {
@@ -153,7 +166,23 @@ impl Reorder {
     pub fn next_timeout(&self) -> Option<Instant> {
         let ring = self.ring.as_ref()?;
         let (_, waiting) = ring.next_from(ring.base())?;
-        Some(waiting.arrival + self.limits.wait)
+        Some(waiting.arrival + self.patience.wait())
+    }
+
+    /// For how long what is held has waited for a missing packet.
+    pub fn held(&self, now: Instant) -> Duration {
+        let waiting = self
+            .ring
+            .as_ref()
+            .and_then(|ring| ring.next_from(ring.base()));
+        waiting.map_or(Duration::ZERO, |(_, slot)| {
+            now.saturating_duration_since(slot.arrival)
+        })
+    }
+
+    /// How long a missing packet is waited for at present.
+    pub fn wait(&self) -> Duration {
+        self.patience.wait()
     }
 
     /// Totals since the start.
@@ -167,8 +196,13 @@ impl Reorder {
             && let Some((sequence, slot)) = ring.next_from(ring.base())
         {
             let missing = sequence - ring.base();
-            if missing > 0 && now < slot.arrival + self.limits.wait {
-                return;
+            if missing > 0 {
+                let noticed = slot.arrival;
+                if now < noticed + self.patience.wait() {
+                    return;
+                }
+                let first = ring.base();
+                self.patience.gave_up(first, sequence - 1, noticed);
             }
             self.let_out(missing);
         }

@@ -249,7 +249,8 @@ impl Session {
         self.is_ready(TrackKind::Audio)
     }
 
-    /// Writes one access unit: its RTP payloads in order, the marker goes on the last.
+    /// Writes an access unit, or a part of one: its RTP payloads in order. The marker goes on the
+    /// last if the access unit `ends` with it.
     ///
     /// `rtp_time` is in 1/90,000 s on a clock of the caller's; `capture` the instant that
     /// it stands for, from which the sender reports are made. An instant after `now` is
@@ -261,8 +262,9 @@ impl Session {
         payloads: &[Arc<[u8]>],
         rtp_time: u64,
         capture: Instant,
+        ends: bool,
     ) -> bool {
-        self.write(TrackKind::Video, now, payloads, rtp_time, capture)
+        self.write(TrackKind::Video, now, payloads, rtp_time, capture, ends)
     }
 
     /// Writes one Opus packet; `rtp_time` in 1/48,000 s. Otherwise as
@@ -275,7 +277,7 @@ impl Session {
         capture: Instant,
     ) -> bool {
         let payloads = std::slice::from_ref(payload);
-        self.write(TrackKind::Audio, now, payloads, rtp_time, capture)
+        self.write(TrackKind::Audio, now, payloads, rtp_time, capture, true)
     }
 
     fn is_ready(&self, kind: TrackKind) -> bool {
@@ -289,6 +291,7 @@ impl Session {
         payloads: &[Arc<[u8]>],
         rtp_time: u64,
         capture: Instant,
+        ends: bool,
     ) -> bool {
         let State::Connected = self.state else {
             return false;
@@ -300,7 +303,16 @@ impl Session {
             return false;
         }
         let (said, stats) = (&mut self.said, &mut self.stats);
-        let is_taken = end.write(kind, now, payloads, rtp_time as u32, capture, said, stats);
+        let is_taken = end.write(
+            kind,
+            now,
+            payloads,
+            rtp_time as u32,
+            capture,
+            ends,
+            said,
+            stats,
+        );
         self.listen();
         is_taken
     }
@@ -407,6 +419,16 @@ impl Session {
     /// The latest round trip time, if any was measured.
     pub fn rtt(&self) -> Option<std::time::Duration> {
         self.stats.rtt()
+    }
+
+    /// Share of the picture's packets that was lost lately, 0 to 1, if anybody told.
+    pub fn loss(&self) -> Option<f32> {
+        self.stats.video.loss
+    }
+
+    /// Bytes of the datagrams made so far.
+    pub fn bytes_sent(&self) -> u64 {
+        self.stats.bytes_sent
     }
 
     /// Video packets sent again so far because a viewer reported them lost.

@@ -13,6 +13,7 @@ fn lossy(loss_permille: u64) -> Link {
         jitter: Duration::from_millis(15),
         loss_permille,
         duplicate_permille: 10,
+        ..Link::default()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::common::clip::Clip;
 use crate::common::world::World;
 
 /// A gateway with something of everything.
@@ -218,4 +219,42 @@ fn the_health_check_says_ok() {
             .unwrap()
             .starts_with("text/html")
     );
+}
+
+/// One URL tells what is wrong with a stream, and the cure.
+#[test]
+fn a_stream_tells_its_faults_with_their_cures() {
+    let mut world = World::new();
+    let publisher = world.rtmp_publish_feed("live/a", Clip::load().feed().gop(250));
+    world.run_ms(25_000);
+    let stream = world.stream("live/a").unwrap();
+    let codes = |stream: &serde_json::Value| -> Vec<String> {
+        let warnings = stream["warnings"].as_array().unwrap().iter();
+        warnings
+            .map(|warning| {
+                assert!(warning["text"].as_str().unwrap().ends_with('.'));
+                warning["code"].as_str().unwrap().to_owned()
+            })
+            .collect()
+    };
+    assert_eq!(codes(&stream), ["rare_key_frames"], "{stream}");
+    world.rtmp_stalls(publisher, 10_000);
+    world.run_ms(4_000);
+    let stream = world.stream("live/a").unwrap();
+    assert!(codes(&stream).contains(&"silent".to_owned()), "{stream}");
+    // Digits that say something.
+    let uptime = stream["publisher"]["uptime_s"].to_string();
+    assert!(uptime.len() <= 5, "{uptime}");
+
+    let mut world = World::new();
+    world.rtmp_publish_feed("live/b", Clip::b_frames().feed());
+    world.run_ms(3_000);
+    let stream = world.stream("live/b").unwrap();
+    assert_eq!(codes(&stream), ["b_frames"], "{stream}");
+    let mut world = World::new();
+    world.rtmp_publish("live/c");
+    world.rtmp_play("live/c");
+    world.run_ms(5_000);
+    let stream = world.stream("live/c").unwrap();
+    assert!(codes(&stream).is_empty(), "{stream}");
 }

@@ -277,7 +277,10 @@ pub fn play(link: &mut Link, seconds: u32, packets_per_frame: u32) {
             let sound = payload(frame * 2 + half, 160);
             assert!(link.session.write_audio(now, &sound, audio_time, now));
             if half == 0 {
-                assert!(link.session.write_video(now, &payloads, video_time, now));
+                assert!(
+                    link.session
+                        .write_video(now, &payloads, video_time, now, true)
+                );
             }
             link.session.flush(now);
             link.run_for(FRAME / 2);

@@ -206,6 +206,17 @@ impl FrameAssembler {
         &self.counters
     }
 
+    /// For how long what is held has waited for a hole to be filled.
+    pub fn held(&self, now: Instant) -> Duration {
+        let State::Following { hole: Some(_), .. } = self.state else {
+            return Duration::ZERO;
+        };
+        let oldest = self.ring.next_from(self.ring.base());
+        oldest.map_or(Duration::ZERO, |(_, slot)| {
+            now.saturating_duration_since(slot.arrival)
+        })
+    }
+
     /// Payload bytes held at present.
     pub const fn bytes_held(&self) -> usize {
         self.bytes

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
@@ -76,6 +76,13 @@ pub enum Event {
     Rtp(Rtp),
     /// A viewer cannot decode and asks for an IDR (PLI or FIR). Not throttled here.
     KeyframeRequested,
+    /// What a viewer reports of the picture (RFC 3550 section 6.4.1).
+    ReceiverReport {
+        /// Share of packets lost, 0 to 1; repetitions do not make good for it.
+        loss: f32,
+        /// Round trip.
+        rtt: Option<Duration>,
+    },
     /// A publisher's RTCP sender report: both times mean the same instant.
     SenderReport {
         /// Whose clock.

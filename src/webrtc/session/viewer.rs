@@ -182,6 +182,7 @@ impl Outgoing {
         payloads: &[Arc<[u8]>],
         rtp_time: u32,
         capture: Instant,
+        ends: bool,
         said: &mut Vec<Said>,
         stats: &mut Stats,
     ) -> bool {
@@ -197,7 +198,7 @@ impl Outgoing {
         }
         let capture = capture.min(now);
         let mid = self.mid_extension;
-        let written = source.write(now, sealer, mid, payloads, rtp_time, capture, said);
+        let written = source.write(now, sealer, mid, payloads, rtp_time, capture, ends, said);
         if written.is_err() {
             said.push(Said::failed(&"SRTP"));
             return false;
@@ -297,6 +298,12 @@ impl Outgoing {
                     if let Some(round_trip) = round_trip(&self.epoch, now, &block) {
                         track.rtt = Some(round_trip);
                         self.round_trip = Some(round_trip);
+                    }
+                    if source.kind == TrackKind::Video {
+                        said.push(Said::Event(Event::ReceiverReport {
+                            loss: f32::from(block.fraction_lost) / 256.0,
+                            rtt: track.rtt,
+                        }));
                     }
                 }
             }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rtmp_gateway::gateway::{ConnId, Listener};
 
+use super::link::{Link, PathState, Way};
 use super::sources::RtpSource;
 use super::time::What;
 use super::{HttpAnswer, World};
@@ -27,6 +28,11 @@ pub struct BrowserPeer {
     pub dead: BTreeSet<IpAddr>,
     /// The address that the gateway sees instead of its own.
     pub nat: Option<IpAddr>,
+    /// How its datagrams travel to the gateway, if not as the others'.
+    pub up: Option<Link>,
+    /// And the gateway's to it.
+    pub down: Option<Link>,
+    pub(super) paths: [PathState; 2],
     /// When datagrams arrived at each of its addresses, as the gateway knows them.
     pub arrived: BTreeMap<SocketAddr, Vec<Instant>>,
     /// Its ICE-TCP connection, if it uses one.
@@ -109,6 +115,9 @@ impl World {
             online: true,
             dead: BTreeSet::new(),
             nat: None,
+            up: None,
+            down: None,
+            paths: [PathState::default(); 2],
             arrived: BTreeMap::new(),
             tcp: None,
             source: None,
@@ -231,7 +240,7 @@ impl World {
         }
         let ip = peer.nat.unwrap_or(sent.source.ip());
         let source = SocketAddr::new(ip, sent.source.port());
-        for delay in self.travel() {
+        for delay in self.travel(index, Way::Up, sent.contents.len()) {
             let what = What::UdpToGateway {
                 source,
                 destination: sent.destination,
@@ -253,7 +262,7 @@ impl World {
         let Some(browser) = port.checked_sub(usize::from(FIRST_PORT)).filter(known) else {
             return;
         };
-        for delay in self.travel() {
+        for delay in self.travel(browser, Way::Down, contents.len()) {
             let what = What::UdpToBrowser {
                 browser,
                 source,

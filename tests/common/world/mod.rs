@@ -7,11 +7,13 @@
 //! | module | what it adds |
 //! | --- | --- |
 //! | `browsers` | WHIP and WHEP peers and their network |
+//! | `link` | how their datagrams travel |
 //! | `phones` | mini-programs |
 //! | `sources` | what publishers send, and when |
 //! | `time` | the virtual clock and everything on its way |
 
 mod browsers;
+mod link;
 mod phones;
 mod sources;
 #[path = "../../../tools/rtmp-flood/tags/mod.rs"]
@@ -27,11 +29,13 @@ use bytes::Bytes;
 use rtmp_gateway::config::Config;
 use rtmp_gateway::gateway::{CallbackRequest, ConnId, Gateway, Input, Listener};
 use rtmp_gateway::rtmp::client::{Client, ClientOptions, Event, Goal, RtmpUrl};
-use rtmp_gateway::transcode::{Job, Worker};
+use rtmp_gateway::transcode::{Completed, Job, Worker};
 
 use super::clip::{AUDIO, Clip, Feed, VIDEO};
 
 pub use browsers::BrowserPeer;
+#[allow(unused_imports, reason = "each test file uses its part")]
+pub use link::{Burst, Cap, Link};
 use sources::FlvSource;
 use time::OnWay;
 
@@ -41,33 +45,11 @@ pub const CANDIDATE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 
 /// The time of day when the world begins: since 1970.
 pub const UNIX_START: Duration = Duration::from_secs(1_800_000_000);
 
-/// How datagrams travel, each way.
-#[derive(Clone, Copy, Debug)]
-pub struct Link {
-    pub delay: Duration,
-    /// Up to so much is added, by chance: packets overtake one another.
-    pub jitter: Duration,
-    /// Of a thousand datagrams, so many are lost.
-    pub loss_permille: u64,
-    /// Of a thousand datagrams, so many arrive twice.
-    pub duplicate_permille: u64,
-}
-
-impl Default for Link {
-    fn default() -> Self {
-        Self {
-            delay: Duration::from_millis(1),
-            jitter: Duration::ZERO,
-            loss_permille: 0,
-            duplicate_permille: 0,
-        }
-    }
-}
-
 pub struct World {
     pub now: Instant,
     pub start: Instant,
     pub gateway: Gateway,
+    /// How datagrams travel that have no link of their own.
     pub link: Link,
     /// When the gateway said that it has stopped.
     pub stopped: Option<Instant>,
@@ -89,6 +71,10 @@ pub struct World {
     workers: Vec<Worker>,
     /// While there, what the workers are given waits here: they are overloaded.
     held_jobs: Option<Vec<(usize, Job)>>,
+    /// How long a worker takes for a job.
+    pub worker_delay: Duration,
+    /// Jobs that are being worked on, by the time when they are done.
+    late_work: VecDeque<(Instant, Completed)>,
     on_way: BinaryHeap<std::cmp::Reverse<OnWay>>,
     sequence: u64,
     next_conn: u64,
@@ -194,6 +180,8 @@ impl World {
             legs: Vec::new(),
             workers: vec![Worker::new(), Worker::new()],
             held_jobs: None,
+            worker_delay: Duration::ZERO,
+            late_work: VecDeque::new(),
             on_way: BinaryHeap::new(),
             sequence: 0,
             next_conn: 1,
@@ -212,6 +200,11 @@ impl World {
     pub fn nobody_hears(&mut self) {
         self.unheard = Some(Unheard::default());
         self.browsers.clear();
+    }
+
+    /// What is drawn from now on depends on nothing that was before.
+    pub fn reseed(&mut self, seed: u64) {
+        self.random = seed.wrapping_mul(0xd134_2543_de82_ef95);
     }
 
     /// Virtual time since the world began.
@@ -293,6 +286,14 @@ impl World {
             feed = feed.only(VIDEO);
         }
         self.rtmp_publish_feed(path, feed)
+    }
+
+    /// What a publisher sends from now on for so long leaves it all at once, afterwards.
+    pub fn rtmp_stalls(&mut self, conn: ConnId, millis: u64) {
+        let until = self.now + Duration::from_millis(millis);
+        if let Some(source) = &mut self.rtmp_mut(conn).source {
+            source.stalled_until = Some(until);
+        }
     }
 
     /// What a publisher of [`World::rtmp_with`] sends.

@@ -17,6 +17,8 @@ pub struct FlvSource {
     origin: Instant,
     /// By how much its clock is too fast, in millionths.
     ppm: i64,
+    /// Nothing leaves before, and then all that waited.
+    pub stalled_until: Option<Instant>,
 }
 
 impl FlvSource {
@@ -27,6 +29,7 @@ impl FlvSource {
             feed,
             next,
             origin: now,
+            stalled_until: None,
         }
     }
 
@@ -40,10 +43,15 @@ impl FlvSource {
 
     pub fn next_at(&self) -> Option<Instant> {
         let (time, _) = self.next.as_ref()?;
-        Some(self.origin + by_clock(Duration::from_millis(*time), self.ppm))
+        let at = self.origin + by_clock(Duration::from_millis(*time), self.ppm);
+        Some(self.stalled_until.map_or(at, |until| at.max(until)))
     }
 
     pub fn play(&mut self, now: Instant, client: &mut Client) {
+        if self.stalled_until.is_some_and(|until| until > now) {
+            return;
+        }
+        self.stalled_until = None;
         while self.next_at().is_some_and(|at| at <= now) {
             let (time, tag) = self.next.take().expect("it was just seen");
             let timestamp = match self.feed.offset {
@@ -90,6 +98,8 @@ pub struct RtpSource {
     /// Index in the clip and RTP time of the pictures sent.
     pub sent_pictures: Vec<(Instant, usize, u32)>,
     pub sent_sounds: u64,
+    /// When each sound left: index and time.
+    pub sound_times: Vec<(Instant, u64)>,
     /// Key frame requests that come before are lost.
     pub deaf_until: Option<Instant>,
     key_wanted: bool,
@@ -119,6 +129,7 @@ impl RtpSource {
             video_delay: Duration::ZERO,
             sent_pictures: Vec::new(),
             sent_sounds: 0,
+            sound_times: Vec::new(),
             deaf_until: None,
             key_wanted: false,
             ppm: [0; 2],
@@ -172,6 +183,7 @@ impl RtpSource {
                 let packet = self.sound[self.next_sound as usize % self.sound.len()].clone();
                 browser.write(now, Kind::Audio, &[packet], rtp_time);
                 self.sent_sounds += 1;
+                self.sound_times.push((now, self.next_sound));
             }
             self.next_sound += 1;
         }

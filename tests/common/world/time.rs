@@ -100,6 +100,7 @@ impl World {
         browsers
             .chain(sources)
             .chain([on_way, self.gateway.next_timeout(), self.next_leg_timeout()])
+            .chain([self.late_work.front().map(|(at, _)| *at)])
             .flatten()
             .min()
             .unwrap_or(self.now + Duration::from_secs(3_600))
@@ -113,6 +114,14 @@ impl World {
         {
             let Reverse(on_way) = self.on_way.pop().expect("it was just seen");
             self.arrive(on_way.what);
+        }
+        while self
+            .late_work
+            .front()
+            .is_some_and(|(at, _)| *at <= self.now)
+        {
+            let (_, done) = self.late_work.pop_front().expect("it was just seen");
+            self.input(Input::Transcoded(done));
         }
         if self.gateway.next_timeout().is_some_and(|at| at <= self.now) {
             self.input(Input::Timeout);
@@ -223,7 +232,17 @@ impl World {
                     Output::Close(conn) => self.close(conn),
                     Output::Transcode { worker, job } => match &mut self.held_jobs {
                         Some(held) => held.push((worker, job)),
-                        None => completed.extend(self.workers[worker].run(job)),
+                        None => {
+                            let done = self.workers[worker].run(job);
+                            if self.worker_delay.is_zero() && self.late_work.is_empty() {
+                                completed.extend(done);
+                            } else {
+                                // One job after the other.
+                                let free = self.late_work.back().map_or(self.now, |(at, _)| *at);
+                                let at = free.max(self.now) + self.worker_delay;
+                                self.late_work.extend(done.map(|done| (at, done)));
+                            }
+                        }
                     },
                     Output::Callback(request) => self.callbacks.push(request),
                     Output::Stopped => {
@@ -344,25 +363,6 @@ impl World {
             sequence: self.sequence,
             what,
         }));
-    }
-
-    /// How long a datagram travels: once for each copy that arrives.
-    pub(super) fn travel(&mut self) -> Vec<Duration> {
-        let link = self.link;
-        let copies = match self.draw() % 1_000 {
-            lost if lost < link.loss_permille => 0,
-            _ if link.duplicate_permille > 0 && self.draw() % 1_000 < link.duplicate_permille => 2,
-            _ => 1,
-        };
-        (0..copies)
-            .map(|_| {
-                let jitter = match link.jitter.as_micros() as u64 {
-                    0 => 0,
-                    most => self.draw() % most,
-                };
-                link.delay + Duration::from_micros(jitter)
-            })
-            .collect()
     }
 
     pub(super) fn draw(&mut self) -> u64 {

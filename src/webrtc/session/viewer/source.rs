@@ -133,7 +133,8 @@ impl Source {
         self.is_known = true;
     }
 
-    /// Seals one frame: its payloads in order, as few trains as their sizes allow.
+    /// Seals one frame, or a part of one: its payloads in order, as few trains as their sizes allow.
+    /// A picture's marker goes on the last if the picture `ends` with it.
     #[expect(clippy::too_many_arguments, reason = "what one frame consists of")]
     pub(super) fn write(
         &mut self,
@@ -143,6 +144,7 @@ impl Source {
         payloads: &[Arc<[u8]>],
         rtp_time: u32,
         capture: Instant,
+        ends: bool,
         said: &mut Vec<Said>,
     ) -> Result<(), KeyError> {
         let rtp_time = rtp_time.wrapping_add(self.rtp_time_offset);
@@ -158,8 +160,8 @@ impl Source {
             let bytes: usize = run.iter().map(|payload| payload.len() + overhead).sum();
             let mut contents = Vec::with_capacity(bytes);
             for (index, payload) in run.iter().enumerate() {
-                let marker =
-                    self.kind == TrackKind::Video && after.is_empty() && index + 1 == run.len();
+                let is_last = after.is_empty() && index + 1 == run.len();
+                let marker = self.kind == TrackKind::Video && ends && is_last;
                 let sequence = self.next_sequence;
                 self.next_sequence += 1;
                 let header_at = contents.len();

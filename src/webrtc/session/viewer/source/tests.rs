@@ -49,7 +49,7 @@ fn trains(
 ) -> Vec<Vec<Vec<u8>>> {
     let mut said = Vec::new();
     source
-        .write(now, &sealer(), mid, &frame(sizes), 90, now, &mut said)
+        .write(now, &sealer(), mid, &frame(sizes), 90, now, true, &mut said)
         .unwrap();
     said.into_iter()
         .map(|said| match said {

@@ -1,0 +1,385 @@
+//! Prints what a bad network costs, both ways, as a table: pictures, freezes, recovery, delay and
+//! sound.
+//!
+//! The whole gateway runs in memory with a publisher and a player, under a virtual clock;
+//! losses are drawn from a seed. So the figures are the gateway's own and are the same on
+//! every machine, but for what DTLS draws itself. Run by `tools/loss-table/run`.
+
+#[path = "../../tests/common/mod.rs"]
+mod common;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use rtmp_gateway::rtp::frame_assembler::{FrameAssembler, Limits, Output, Packet};
+
+use common::browser::{Kind, Seen};
+use common::clip::{AUDIO, Clip, VIDEO};
+use common::world::{Burst, Link, World, coded};
+
+fn main() {
+    let seconds: u64 = match std::env::args().nth(1) {
+        None => 60,
+        Some(text) => match text.parse() {
+            Ok(seconds) if (5..=3_600).contains(&seconds) => seconds,
+            _ => {
+                eprintln!("how many virtual seconds of each network, 5 to 3600?");
+                std::process::exit(2);
+            }
+        },
+    };
+    println!(
+        "{seconds} s of each network, 25 pictures and 50 sound packets a second, both ways alike."
+    );
+    for (title, run) in [
+        (
+            "WebRTC publisher to RTMP player",
+            uplink as fn(Link, u64) -> Figures,
+        ),
+        ("RTMP publisher to WebRTC viewer", downlink),
+    ] {
+        println!("\n## {title}\n");
+        println!(
+            "| round trip | network | pictures | freezes | longest | recovery mean | late p50 | late p99 | sound made up | sound late p99 | key frames asked |"
+        );
+        println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+        for rtt in [20, 100, 300] {
+            for (name, network) in networks() {
+                let link = Link {
+                    delay: Duration::from_millis(rtt / 2),
+                    ..network
+                };
+                let figures = run(link, seconds);
+                println!(
+                    "| {rtt} ms | {name} | {:.2} % | {} | {} ms | {} ms | {} ms | {} ms | {:.2} % | {} ms | {} |",
+                    figures.delivered * 100.0,
+                    figures.freezes,
+                    figures.longest,
+                    figures.recovery,
+                    figures.late.0,
+                    figures.late.1,
+                    figures.concealed * 100.0,
+                    figures.sound_late,
+                    figures.asked
+                );
+            }
+        }
+    }
+}
+
+fn networks() -> Vec<(&'static str, Link)> {
+    let clean = Link::default();
+    let random = |percent: u64| Link {
+        loss_permille: percent * 10,
+        ..clean
+    };
+    // Of bursts of five packets, so that `percent` of all are in one.
+    let bursts = |percent: u64| Link {
+        burst: Some(Burst {
+            begins: percent * 10_000 / (5 * (100 - percent)),
+            length: 5,
+        }),
+        ..clean
+    };
+    vec![
+        ("1 % lost", random(1)),
+        ("5 % lost", random(5)),
+        ("10 % lost", random(10)),
+        ("1 % in bursts", bursts(1)),
+        ("5 % in bursts", bursts(5)),
+        ("10 % in bursts", bursts(10)),
+        (
+            "reordered over 20 ms",
+            Link {
+                jitter: Duration::from_millis(20),
+                ..clean
+            },
+        ),
+        (
+            "5 % doubled",
+            Link {
+                duplicate_permille: 50,
+                ..clean
+            },
+        ),
+    ]
+}
+
+/// What a player got.
+#[derive(Debug, Default)]
+struct Figures {
+    /// Share of the pictures sent.
+    delivered: f64,
+    /// Pauses of the picture beyond [`FREEZE`].
+    freezes: usize,
+    longest: u128,
+    /// From the first missing picture to the next one, on average.
+    recovery: u128,
+    /// Later than the least delayed picture: half of them and one in a hundred.
+    late: (u128, u128),
+    /// Share of the sound that was made up.
+    concealed: f64,
+    sound_late: u128,
+    /// Key frames asked of the publisher, or by the viewer.
+    asked: usize,
+}
+
+/// A picture or a sound on its way: when it was sent, and when it arrived.
+type Trip = (Instant, Option<Instant>);
+
+impl Figures {
+    fn of(pictures: &[Trip], sounds: &[Trip]) -> Self {
+        let arrivals: Vec<Instant> = pictures.iter().filter_map(|(_, at)| *at).collect();
+        let pauses = arrivals.windows(2).map(|pair| pair[1] - pair[0]);
+        let pauses: Vec<Duration> = pauses.filter(|pause| *pause > FREEZE).collect();
+        let mut recoveries = Vec::new();
+        let mut lost_since = None;
+        for (sent, arrived) in pictures {
+            match (arrived, lost_since) {
+                (None, None) => lost_since = Some(*sent),
+                (Some(at), Some(since)) => {
+                    recoveries.push(at.saturating_duration_since(since));
+                    lost_since = None;
+                }
+                _ => {}
+            }
+        }
+        let total: Duration = recoveries.iter().sum();
+        let late = lateness(pictures);
+        Self {
+            delivered: arrivals.len() as f64 / pictures.len() as f64,
+            freezes: pauses.len(),
+            longest: pauses.iter().max().map_or(0, Duration::as_millis),
+            recovery: total.as_millis() / recoveries.len().max(1) as u128,
+            late: (at_share(&late, 0.5), at_share(&late, 0.99)),
+            concealed: 0.0,
+            sound_late: at_share(&lateness(sounds), 0.99),
+            asked: 0,
+        }
+    }
+}
+
+/// How much longer each took than the quickest one, sorted.
+fn lateness(trips: &[Trip]) -> Vec<Duration> {
+    let took = trips
+        .iter()
+        .filter_map(|(sent, arrived)| Some(arrived.as_ref()?.duration_since(*sent)));
+    let mut took: Vec<Duration> = took.collect();
+    took.sort_unstable();
+    let least = took.first().copied().unwrap_or_default();
+    took.iter().map(|took| *took - least).collect()
+}
+
+fn at_share(sorted: &[Duration], share: f64) -> u128 {
+    let at = (sorted.len() as f64 * share) as usize;
+    sorted.get(at).map_or(0, Duration::as_millis)
+}
+
+/// A browser publishes over the bad network, as browsers do: key frames only when asked.
+fn uplink(link: Link, seconds: u64) -> Figures {
+    let mut world = World::new();
+    let player = world.rtmp_play("live/a");
+    world.run_ms(10);
+    let browser = world.whip("live/a").expect("accepted");
+    world.source_mut(browser).keys_on_request = true;
+    world.link.delay = link.delay;
+    world.run_ms(3_000);
+    world.reseed(SEED);
+    world.link = link;
+    let (from, until) = (world.now, world.now + Duration::from_secs(seconds));
+    let concealed = concealed_seconds(&mut world);
+    world.run_ms(seconds * 1_000);
+    let concealed = concealed_seconds(&mut world) - concealed;
+    let asked = key_frames_asked(&world, browser, from);
+    world.link = Link {
+        delay: link.delay,
+        ..Link::default()
+    };
+    world.run_ms(3_000);
+
+    let units = Clip::load().access_units();
+    let payloads = units.iter().enumerate();
+    let place: HashMap<&[u8], usize> = payloads.map(|(at, unit)| (&unit.payload[..], at)).collect();
+    let sent = world.source_mut(browser).sent_pictures.clone();
+    let mut pictures: Vec<Trip> = sent.iter().map(|(at, _, _)| (*at, None)).collect();
+    let mut next = 0;
+    for (at, _, body) in coded(world.rtmp_peer(player), VIDEO) {
+        let index = place[&body[5..]];
+        let skipped = sent[next..].iter().position(|(_, sent, _)| *sent == index);
+        next += skipped.expect("it was sent");
+        pictures[next].1 = Some(at);
+        next += 1;
+    }
+    pictures.retain(|(at, _)| (from..until).contains(at));
+    // The sound is made anew: its own clock says when it was due.
+    let sound = coded(world.rtmp_peer(player), AUDIO);
+    let start = world.start;
+    let sounds: Vec<Trip> = sound
+        .iter()
+        .filter(|(at, _, _)| (from..until).contains(at))
+        // The stream's time began after the world's, so none is early.
+        .map(|(at, time, _)| (start + Duration::from_millis(u64::from(*time)), Some(*at)))
+        .collect();
+    Figures {
+        concealed: concealed / seconds as f64,
+        asked,
+        ..Figures::of(&pictures, &sounds)
+    }
+}
+
+/// A viewer behind the bad network, as browsers are: it shows whole pictures only, and asks for a
+/// key frame when it has lost one for good.
+fn downlink(link: Link, seconds: u64) -> Figures {
+    let mut world = World::new();
+    world.rtmp_publish("live/a");
+    world.run_ms(2_500);
+    world.link.delay = link.delay;
+    let viewer = world.whep("live/a").expect("accepted");
+    // Joined, and on with the next key frame.
+    world.run_ms(5_000);
+    world.reseed(SEED);
+    world.link = link;
+    let (from, until) = (world.now, world.now + Duration::from_secs(seconds));
+    let mut screen = Screen::new(link.delay * 2);
+    let mut asked = 0;
+    while world.now < until {
+        world.run_ms(5);
+        if screen.look(&world, viewer) {
+            asked += usize::from(world.now > from);
+            world.request_keyframe(viewer);
+        }
+    }
+    world.link = Link {
+        delay: link.delay,
+        ..Link::default()
+    };
+    world.run_ms(3_000);
+    screen.look(&world, viewer);
+
+    // A picture is sent 40 ms after the one before; its stamp says which it is, unless it came
+    // from the cache.
+    let (origin, first) = screen.shown[0];
+    // A second before its time, so that none is early.
+    let origin = origin - Duration::from_secs(1);
+    let due = |time: u64| {
+        let ticks = time as i64 - first as i64;
+        let span = Duration::from_nanos(ticks.unsigned_abs() * 100_000 / 9);
+        if ticks < 0 {
+            origin - span
+        } else {
+            origin + span
+        }
+    };
+    let mut pictures: Vec<Trip> = Vec::new();
+    for pair in screen.shown.windows(2) {
+        let [(at, time), (_, next)] = *pair else {
+            continue;
+        };
+        pictures.push((due(time), Some(at)));
+        // What lies between two pictures that are further apart was not shown.
+        let missing = ((next - time) / 3_600).saturating_sub(1);
+        pictures.extend((1..=missing).map(|n| (due(time + n * 3_600), None)));
+    }
+    pictures.retain(|(at, _)| (from..until).contains(at));
+    let mut got = HashMap::new();
+    for (at, seen) in &world.browser(viewer).seen {
+        if let Seen::Rtp {
+            kind: Kind::Audio,
+            rtp_time,
+            ..
+        } = seen
+        {
+            got.entry(rtp_time / 960).or_insert(*at);
+        }
+    }
+    let (begin, end) = (
+        got.keys().min().copied().unwrap_or(0),
+        got.keys().max().copied().unwrap_or(0),
+    );
+    let heard = got[&begin];
+    let sounds: Vec<Trip> = (begin..=end)
+        .map(|n| {
+            // A second before its time, so that none is early.
+            let due = heard + Duration::from_millis(20 * (n - begin)) - Duration::from_secs(1);
+            (due, got.get(&n).copied())
+        })
+        .filter(|(due, _)| (from..until).contains(due))
+        .collect();
+    let missing = sounds.iter().filter(|(_, at)| at.is_none()).count();
+    Figures {
+        concealed: missing as f64 / sounds.len() as f64,
+        asked,
+        ..Figures::of(&pictures, &sounds)
+    }
+}
+
+/// A browser's screen: whole pictures in order, none that refers to a lost one.
+struct Screen {
+    assembler: FrameAssembler,
+    looked_at: usize,
+    /// When, and with what RTP time.
+    shown: Vec<(Instant, u64)>,
+}
+
+impl Screen {
+    fn new(rtt: Duration) -> Self {
+        let mut assembler = FrameAssembler::new(Limits::default());
+        assembler.set_rtt(rtt);
+        Self {
+            assembler,
+            looked_at: 0,
+            shown: Vec::new(),
+        }
+    }
+
+    /// Takes what came; answers whether a key frame is to be asked for.
+    fn look(&mut self, world: &World, viewer: usize) -> bool {
+        let seen = &world.browser(viewer).seen;
+        for (at, seen) in &seen[self.looked_at..] {
+            if let Seen::Rtp {
+                kind: Kind::Video,
+                sequence,
+                rtp_time,
+                marker,
+                payload,
+                ..
+            } = seen
+            {
+                let packet = Packet {
+                    sequence: *sequence,
+                    rtp_time: *rtp_time,
+                    marker: *marker,
+                    payload: bytes::Bytes::copy_from_slice(payload),
+                };
+                self.assembler.push(*at, packet);
+            }
+        }
+        self.looked_at = seen.len();
+        self.assembler.handle_timeout(world.now);
+        let mut asks = false;
+        while let Some(output) = self.assembler.poll(world.now) {
+            match output {
+                Output::AccessUnit { rtp_time, .. } => self.shown.push((world.now, rtp_time)),
+                Output::KeyframeNeeded { .. } => asks = true,
+                _ => {}
+            }
+        }
+        asks
+    }
+}
+
+fn concealed_seconds(world: &mut World) -> f64 {
+    world.metric("rtmp_gateway_transcode_concealed_seconds_total")
+}
+
+fn key_frames_asked(world: &World, browser: usize, from: Instant) -> usize {
+    let seen = world.browser(browser).seen.iter();
+    seen.filter(|(at, seen)| *at >= from && matches!(seen, Seen::KeyframeRequested))
+        .count()
+}
+
+/// A pause that a person notices: the statistics of browsers take it for a freeze (three
+/// times the usual distance, and 150 ms more than it).
+const FREEZE: Duration = Duration::from_millis(190);
+
+const SEED: u64 = 1;
