@@ -14,7 +14,7 @@ use link::{
     seen_rtp,
 };
 use rtmp_gateway::media::TrackKind;
-use rtmp_gateway::webrtc::{EngineConfig, Event, Session, StreamStart, Transport};
+use rtmp_gateway::webrtc::{CloseReason, EngineConfig, Event, Session, StreamStart, Transport};
 
 // ---- Viewers ----
 
@@ -433,4 +433,66 @@ fn an_offer_with_setup_passive_makes_us_the_dtls_client() {
     publish(&mut link, 10);
     link.run_for(Duration::from_millis(100));
     assert_eq!(received_rtp(&link, TrackKind::Video).len(), 30);
+}
+
+// ---- Who they are ----
+
+/// The session's end, which came before anything was connected.
+fn failure(link: &Link) -> String {
+    let mut events = link.events.iter().map(|(_, event)| event);
+    match events.next() {
+        Some(Event::Closed(CloseReason::Error(error))) => error.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_certificate_that_is_not_the_offers_gets_nothing() {
+    for does in [Does::View, Does::Publish] {
+        for setup_passive in [false, true] {
+            let mut config = BrowserConfig::new(does);
+            config.setup_passive = setup_passive;
+            let mut link =
+                Link::with_offer(config, &engine_with(EngineConfig::default()), |offer| {
+                    let mine = browser::attribute(offer, "fingerprint").unwrap();
+                    let other = mine.replace('A', "B").replace('1', "2").replace('C', "D");
+                    offer.replace(&mine, &other)
+                });
+            link.run_for(Duration::from_secs(2));
+            let error = failure(&link);
+            assert!(
+                error.to_lowercase().contains("certificate") || error.contains("ingerprint"),
+                "{error}"
+            );
+            assert!(!link.session.ready_video() && !link.session.is_connected());
+            assert!(!link.sent.iter().any(|(_, sent)| is_media(&sent.contents)));
+        }
+    }
+}
+
+#[test]
+fn a_certificate_of_any_length_ends_its_own_session_at_most() {
+    for does in [Does::View, Does::Publish] {
+        for setup_passive in [false, true] {
+            for length in [1, 1_990, 2_100, 8_000] {
+                let mut config = BrowserConfig::new(does);
+                config.setup_passive = setup_passive;
+                config.certificate = Some(vec![0x30; length]);
+                let mut link = Link::new(config);
+                link.run_for(Duration::from_secs(20));
+                assert!(!link.session.is_connected());
+                assert!(
+                    matches!(
+                        link.events.as_slice(),
+                        [(
+                            _,
+                            Event::Closed(CloseReason::Error(_) | CloseReason::HandshakeTimeout)
+                        )]
+                    ),
+                    "{:?}",
+                    link.events
+                );
+            }
+        }
+    }
 }

@@ -42,7 +42,7 @@ pub fn certificate() -> Result<DtlsCert, CryptoError> {
 ///
 /// # Errors
 /// As [`crypto_provider`].
-pub(super) fn instance(certificate: &DtlsCert, now: Instant) -> Result<dimpl::Dtls, CryptoError> {
+pub(super) fn instance(certificate: &DtlsCert, now: Instant) -> Result<Instance, CryptoError> {
     PROVIDER.instance(certificate, now)
 }
 
@@ -67,14 +67,18 @@ impl CachedProvider {
         Ok(Arc::clone(self.0.get_or_init(|| Arc::new(config))))
     }
 
-    fn instance(&self, certificate: &DtlsCert, now: Instant) -> Result<dimpl::Dtls, CryptoError> {
+    fn instance(&self, certificate: &DtlsCert, now: Instant) -> Result<Instance, CryptoError> {
         // 1.2 whatever is asked: with 1.3 the client's order of SRTP profiles counts,
         // and Chromium 156 then ends on AES-CM-SHA1, the dearest one to send.
         let certificate = DtlsCertificate {
             certificate: certificate.certificate.clone(),
             private_key: certificate.private_key.clone(),
         };
-        Ok(dimpl::Dtls::new_12(self.config()?, certificate, now))
+        Ok(Instance {
+            dtls: dimpl::Dtls::new_12(self.config()?, certificate, now),
+            received: 0,
+            is_connected: false,
+        })
     }
 }
 
@@ -90,11 +94,32 @@ impl DtlsProvider for CachedProvider {
         _version: DtlsVersion,
         _mtu: Option<usize>,
     ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
-        Ok(Box::new(Instance(self.instance(certificate, now)?)))
+        Ok(Box::new(self.instance(certificate, now)?))
     }
 }
 
-struct Instance(dimpl::Dtls);
+/// DTLS of one connection.
+///
+/// dimpl 0.9 panics when it is to hand out a certificate into a buffer that is too short for
+/// it, and how long it is the peer decides. No certificate is longer than what has come, so
+/// that is counted, and bounded.
+pub(super) struct Instance {
+    dtls: dimpl::Dtls,
+    /// Bytes that came before the handshake was done.
+    received: usize,
+    is_connected: bool,
+}
+
+impl Instance {
+    /// How long a buffer has to be for any output to fit.
+    pub(super) fn output_bytes_max(&self) -> usize {
+        if self.is_connected {
+            OUTPUT_BYTES
+        } else {
+            self.received.max(OUTPUT_BYTES)
+        }
+    }
+}
 
 impl fmt::Debug for Instance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -104,46 +129,86 @@ impl fmt::Debug for Instance {
 
 impl DtlsInstance for Instance {
     fn set_active(&mut self, active: bool) {
-        self.0.set_active(active);
+        self.dtls.set_active(active);
     }
 
     fn handle_packet(&mut self, packet: &[u8]) -> Result<(), DtlsImplError> {
-        self.0.handle_packet(packet)
+        if !self.is_connected {
+            self.received += packet.len();
+            if self.received > HANDSHAKE_BYTES_MAX {
+                return Err(DtlsImplError::ReceiveQueueFull);
+            }
+        }
+        self.dtls.handle_packet(packet)
     }
 
     fn poll_output<'a>(&mut self, buffer: &'a mut [u8]) -> DtlsOutput<'a> {
-        self.0.poll_output(buffer)
+        let bytes_max = self.output_bytes_max();
+        if buffer.len() >= bytes_max {
+            let output = self.dtls.poll_output(buffer);
+            self.is_connected |= matches!(output, DtlsOutput::Connected);
+            return output;
+        }
+        let mut long = vec![0; bytes_max];
+        let output = self.dtls.poll_output(&mut long);
+        self.is_connected |= matches!(output, DtlsOutput::Connected);
+        match output {
+            // A certificate that is cut is not the offer's, and fails its connection.
+            DtlsOutput::PeerCert(bytes) => DtlsOutput::PeerCert(copied(bytes, buffer)),
+            DtlsOutput::Packet(bytes) => DtlsOutput::Packet(copied(bytes, buffer)),
+            DtlsOutput::ApplicationData(bytes) => {
+                DtlsOutput::ApplicationData(copied(bytes, buffer))
+            }
+            DtlsOutput::BufferTooSmall { needed } => DtlsOutput::BufferTooSmall { needed },
+            DtlsOutput::Connected => DtlsOutput::Connected,
+            DtlsOutput::KeyingMaterial(keys, profile) => DtlsOutput::KeyingMaterial(keys, profile),
+            DtlsOutput::Timeout(at) => DtlsOutput::Timeout(at),
+            // Kinds that a later version may know would be lost here: it ends.
+            DtlsOutput::CloseNotify | _ => DtlsOutput::CloseNotify,
+        }
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsImplError> {
-        self.0.handle_timeout(now)
+        self.dtls.handle_timeout(now)
     }
 
     fn send_application_data(&mut self, data: &[u8]) -> Result<usize, DtlsImplError> {
-        self.0.send_application_data(data)
+        self.dtls.send_application_data(data)
     }
 
     fn is_active(&self) -> bool {
-        self.0.is_active()
+        self.dtls.is_active()
     }
 
     fn protocol_version(&self) -> Option<ProtocolVersion> {
-        self.0.protocol_version()
+        self.dtls.protocol_version()
     }
 
     fn is_closing(&self) -> bool {
-        self.0.is_closing()
+        self.dtls.is_closing()
     }
 
     fn is_closed(&self) -> bool {
-        self.0.is_closed()
+        self.dtls.is_closed()
     }
 
     fn close(&mut self) -> Result<(), DtlsImplError> {
-        self.0.close()
+        self.dtls.close()
     }
 }
 
+/// As much of `bytes` as `buffer` holds.
+fn copied<'a>(bytes: &[u8], buffer: &'a mut [u8]) -> &'a [u8] {
+    let length = bytes.len().min(buffer.len());
+    buffer[..length].copy_from_slice(&bytes[..length]);
+    &buffer[..length]
+}
+
+/// Enough for every output but a long certificate: packets are cut to the path's MTU.
+const OUTPUT_BYTES: usize = 2_000;
+/// What a peer may send in a handshake, with all its repetitions: ten times what a browser
+/// needs over a bad link. More ends its session.
+const HANDSHAKE_BYTES_MAX: usize = 65_536;
 /// When the first packet of a lost flight is sent again. The default of a second makes
 /// every join over a lossy link take that second; a round trip is rarely longer than this.
 const FLIGHT_START_RTO: Duration = Duration::from_millis(250);

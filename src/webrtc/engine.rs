@@ -166,7 +166,7 @@ impl Engine {
     }
 
     /// DTLS of one session, with the certificate of all.
-    pub(super) fn new_dtls(&self, now: Instant) -> Result<dimpl::Dtls, CryptoError> {
+    pub(super) fn new_dtls(&self, now: Instant) -> Result<dtls::Instance, CryptoError> {
         dtls::instance(&self.certificate, now)
     }
 

@@ -53,6 +53,8 @@ pub struct BrowserConfig {
     pub data_channel: bool,
     /// The sequence number of the first packet of each track.
     pub first_sequence: u64,
+    /// Bytes to send instead of the certificate; the offer has their fingerprint.
+    pub certificate: Option<Vec<u8>>,
 }
 
 impl BrowserConfig {
@@ -67,6 +69,7 @@ impl BrowserConfig {
             extensions: true,
             data_channel: false,
             first_sequence: 100,
+            certificate: None,
         }
     }
 }
@@ -132,10 +135,14 @@ pub struct Browser {
 
 impl Browser {
     pub fn new(config: BrowserConfig, now: Instant) -> Self {
-        let mut builder = Rtc::builder()
-            .set_rtp_mode(true)
-            .clear_codecs()
-            .set_crypto_provider(Arc::new(str0m::crypto::from_feature_flags()));
+        let crypto = str0m::crypto::from_feature_flags();
+        let mut builder = Rtc::builder().set_rtp_mode(true).clear_codecs();
+        if let Some(certificate) = &config.certificate {
+            let mut made = crypto.dtls_provider.generate_certificate().unwrap();
+            made.certificate.clone_from(certificate);
+            builder = builder.set_dtls_cert(made);
+        }
+        builder = builder.set_crypto_provider(Arc::new(crypto));
         if !config.extensions {
             builder = builder.set_extension_map(ExtensionMap::empty());
         }

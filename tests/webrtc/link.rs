@@ -77,15 +77,25 @@ impl Link {
         engine: &Engine,
         prepare: impl FnOnce(&mut Session),
     ) -> Self {
+        let mut link = Self::with_offer(config, engine, str::to_owned);
+        prepare(&mut link.session);
+        link
+    }
+
+    /// A link whose offer is changed on its way.
+    pub fn with_offer(
+        config: BrowserConfig,
+        engine: &Engine,
+        change: impl FnOnce(&str) -> String,
+    ) -> Self {
         let role = match config.does {
             Does::Publish => Role::Publisher,
             Does::View => Role::Viewer,
         };
         let now = Instant::now();
         let mut browser = Browser::new(config, now);
-        let (mut session, answer) =
-            Session::answer(engine, params(role), browser.offer(), now).unwrap();
-        prepare(&mut session);
+        let offer = change(browser.offer());
+        let (session, answer) = Session::answer(engine, params(role), &offer, now).unwrap();
         browser.accept_answer(&answer);
         Self {
             now,

@@ -16,12 +16,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
-use dimpl::{Dtls, Output};
+use dimpl::Output;
+use str0m::crypto::dtls::DtlsInstance;
 
 use super::{CloseReason, Event, Said, Stats, StreamStart};
 use crate::media::TrackKind;
 use crate::webrtc::Engine;
 use crate::webrtc::answer;
+use crate::webrtc::dtls::Instance;
 use crate::webrtc::engine::Epoch;
 use crate::webrtc::negotiate::Plan;
 use crate::webrtc::sdp::Fingerprint;
@@ -36,7 +38,7 @@ use srtp::{KeyError, Opener, Sealer};
 
 /// See the module's documentation.
 pub(super) struct Outgoing {
-    dtls: Dtls,
+    dtls: Instance,
     /// When DTLS is to be called, once it has begun.
     dtls_timeout: Option<Instant>,
     is_client: bool,
@@ -234,7 +236,7 @@ impl Outgoing {
     }
 
     fn poll_dtls(&mut self, said: &mut Vec<Said>) {
-        let mut buffer = vec![0; DTLS_BYTES];
+        let mut buffer = vec![0; self.dtls.output_bytes_max()];
         loop {
             match self.dtls.poll_output(&mut buffer) {
                 Output::Packet(packet) => said.push(Said::send(packet.to_vec())),
@@ -452,6 +454,3 @@ const ROUNDING_MAX: u32 = 131;
 
 /// A longer one is a report of something else.
 const ROUND_TRIP_MAX: Duration = Duration::from_secs(10);
-
-/// The longest record of a handshake is cut to the path's MTU; certificates are longer.
-const DTLS_BYTES: usize = 2_048;
