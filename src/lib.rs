@@ -15,12 +15,13 @@
 //! | settings | [`config`], which protocols do not know |
 //! | protocols | [`rtmp`], [`rtp`], [`http`], [`webrtc`] |
 //! | bit streams | [`codec`] |
-//! | words | [`media`], [`ids`], [`wire`], [`transmit`] |
+//! | words | [`media`], [`ids`], [`wire`], [`transmit`], [`deadlines`], [`secrets`] |
 
 pub mod access;
 pub mod bridge;
 pub mod codec;
 pub mod config;
+pub mod deadlines;
 pub mod demo;
 pub mod gateway;
 pub mod http;
@@ -30,6 +31,7 @@ pub mod media;
 pub mod net;
 pub mod rtmp;
 pub mod rtp;
+pub mod secrets;
 pub mod signaling;
 pub mod transcode;
 pub mod transmit;

@@ -15,7 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["config"],
     &["rtmp", "rtp", "http", "webrtc"],
     &["codec"],
-    &["wire", "media", "transmit", "ids"],
+    &["wire", "media", "transmit", "ids", "deadlines", "secrets"],
 ];
 
 /// Modules of these floors must not know one another.

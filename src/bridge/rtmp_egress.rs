@@ -93,6 +93,14 @@ impl RtmpPlayer {
         }
     }
 
+    /// Whether it got any picture or sound.
+    pub const fn has_sent(&self, kind: TrackKind) -> bool {
+        match kind {
+            TrackKind::Video => self.video.is_some(),
+            TrackKind::Audio => self.audio.is_some(),
+        }
+    }
+
     /// Whether it got any media.
     pub const fn has_started(&self) -> bool {
         self.started

@@ -164,6 +164,14 @@ impl Viewer {
         }
     }
 
+    /// Whether it got any picture or sound.
+    pub const fn has_sent(&self, kind: TrackKind) -> bool {
+        match kind {
+            TrackKind::Video => self.video_stamp.is_some(),
+            TrackKind::Audio => self.audio_started,
+        }
+    }
+
     /// How much of the stream it gets.
     pub fn level(&self) -> Level {
         self.pressure.level()

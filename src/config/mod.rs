@@ -132,6 +132,8 @@ sections! {
         message_bytes_max: usize = 4 << 20, 65_536..=16_777_215;
         /// Bytes of half-received messages one connection may hold.
         partial_bytes_max: usize = 8 << 20, 65_536..=268_435_456;
+        /// How clients of rooms and calls reach this server; empty: as they reached `http`.
+        public_url: String = String::new(), rtmp_url;
         /// Whether Enhanced RTMP (FourCC `avc1`, `mp4a`) is announced. It is taken in any case.
         enhanced: bool = true, ();
     }
@@ -276,6 +278,40 @@ sections! {
         aac_bitrate_mono: u32 = 64_000, 16_000..=192_000;
         /// AAC bit rate for two channels, in bit/s.
         aac_bitrate_stereo: u32 = 128_000, 32_000..=320_000;
+    }
+
+    /// Rooms and calls, over WebSocket.
+    signaling: Signaling {
+        /// How often each side is heard at least.
+        heartbeat as heartbeat_ms: Duration = millis(10_000), 500..=600_000;
+        /// Silence after which a WebSocket is closed.
+        heartbeat_timeout as heartbeat_timeout_ms: Duration = millis(25_000), 1_000..=3_600_000;
+        /// How long a session without WebSocket and media lives.
+        resume as resume_ms: Duration = millis(30_000), 0..=3_600_000;
+        /// Silence of a member's media after which it does not flow.
+        media_grace as media_grace_ms: Duration = millis(5_000), 500..=600_000;
+        /// How long a call rings.
+        ring as ring_ms: Duration = millis(45_000), 1_000..=600_000;
+        /// Within which time an RTMP URL must be used first.
+        token_ttl as token_ttl_ms: Duration = millis(120_000), 1_000..=86_400_000;
+        /// How long a room without members lives.
+        empty_room as empty_room_ms: Duration = millis(60_000), 0..=86_400_000;
+        /// How long `subscribe` waits for media.
+        subscribe_wait as subscribe_wait_ms: Duration = millis(10_000), 0..=600_000;
+        /// Members of one room; one more is refused.
+        room_members_max: usize = 16, 2..=1_000;
+        /// Rooms at once, without those of calls; one more is refused.
+        rooms_max: usize = 1_000, 0..=100_000;
+        /// Calls at once; one more is refused.
+        calls_max: usize = 1_000, 0..=100_000;
+        /// Sessions at once; one more is refused.
+        sessions_max: usize = 5_000, 0..=1_000_000;
+        /// Sessions of one user; one more is refused.
+        devices_per_user_max: usize = 4, 1..=1_000;
+        /// Messages a second of one WebSocket; more are refused, then it is closed.
+        messages_per_second_max: u32 = 50, 1..=10_000;
+        /// Largest message, in bytes.
+        message_bytes_max: usize = 65_536, 1_024..=1_048_576;
     }
 
     /// Options of the sockets.
@@ -506,6 +542,17 @@ fn short_text(text: &str) -> Result<(), String> {
     (text.len() <= 256)
         .then_some(())
         .ok_or_else(|| "must be at most 256 bytes".into())
+}
+
+fn rtmp_url(text: &str) -> Result<(), String> {
+    let fits = match text.strip_prefix("rtmp://") {
+        Some(host) => !host.is_empty() && !host.contains(['/', ' ', '"', '?']),
+        None => text.is_empty(),
+    };
+    if !fits {
+        return Err("must be like \"rtmp://gateway.example\", without a slash at its end".into());
+    }
+    header_text(text)
 }
 
 /// Linux bounds the name of a congestion control by `TCP_CA_NAME_MAX`, 16 with its end.

@@ -12,6 +12,7 @@
 use std::time::{Duration, Instant};
 
 use super::Gateway;
+use super::conversations::is_members_stream;
 use crate::access::{Holder, Identity, Kind, Refusal, Resource, Right};
 use crate::http::{Request, Response};
 use crate::signaling::{Token, answer};
@@ -59,8 +60,7 @@ impl Gateway {
 
     /// Whether who shows `token` may publish or play the stream `key`.
     ///
-    /// Streams under [`ROOM_APP`] are media of rooms: whoever holds a room's own token for one
-    /// is to be let in before this is asked.
+    /// Streams of members of rooms have tokens of their own, and are not asked for here.
     ///
     /// # Errors
     /// Why not.
@@ -70,7 +70,7 @@ impl Gateway {
         key: &str,
         token: Option<&str>,
     ) -> Result<Admitted, Refusal> {
-        let judged = match key.starts_with(ROOM_APP) {
+        let judged = match is_members_stream(key) {
             true => Err(Refusal::Reserved),
             false => self.judge(token).and_then(|identity| {
                 identity.require(right, Resource::Stream(key))?;
@@ -117,6 +117,17 @@ impl Gateway {
         judged.map_err(|refusal| self.refuse_request(refusal))
     }
 
+    /// Whether the lists of rooms and calls may be read.
+    ///
+    /// # Errors
+    /// The response, if they may not.
+    pub(super) fn admit_to_rooms(&mut self, request: &Request) -> Result<(), Response> {
+        let token = Token::of(request);
+        self.judge(token.as_ref().map(Token::as_str))
+            .and_then(|identity| identity.require(Right::Api, Resource::Any))
+            .map_err(|refusal| self.refuse_request(refusal))
+    }
+
     /// Whether the metrics may be read.
     ///
     /// # Errors
@@ -160,6 +171,3 @@ impl Reader {
         matches!(self, Self::Operator)
     }
 }
-
-/// Streams under this app are the media of rooms.
-pub(super) const ROOM_APP: &str = "room/";

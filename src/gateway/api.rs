@@ -12,6 +12,7 @@ use super::{Connection, Gateway};
 use crate::hub::{Stream, Track};
 use crate::ids::{PeerId, StreamId};
 use crate::media::{Codec, MediaTime, TrackConfig};
+use crate::signaling::conversations::{CallReport, RoomReport, Sizes};
 
 /// The answer to `GET /api/v1/streams`.
 #[derive(Debug, Serialize)]
@@ -170,7 +171,38 @@ struct PathInfo {
     left_out: u64,
 }
 
+/// The answer to `GET /api/v1/rooms`.
+#[derive(Debug, Serialize)]
+pub(super) struct RoomList {
+    rooms: Vec<RoomReport>,
+    /// How much there is of everything.
+    totals: Sizes,
+}
+
+/// The answer to `GET /api/v1/calls`.
+#[derive(Debug, Serialize)]
+pub(super) struct CallList {
+    calls: Vec<CallReport>,
+    totals: Sizes,
+}
+
 impl Gateway {
+    /// All rooms.
+    pub(super) fn api_rooms(&self, now: Instant) -> RoomList {
+        RoomList {
+            rooms: self.conversations.rooms(now),
+            totals: self.conversations.sizes(),
+        }
+    }
+
+    /// All calls.
+    pub(super) fn api_calls(&self, now: Instant) -> CallList {
+        CallList {
+            calls: self.conversations.calls(now),
+            totals: self.conversations.sizes(),
+        }
+    }
+
     /// All streams, by name.
     pub(super) fn api_streams(&mut self, now: Instant, reader: &Reader) -> StreamList {
         let streams = self

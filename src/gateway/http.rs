@@ -7,21 +7,25 @@ use serde_json::json;
 
 use super::admission::Admitted;
 use super::callback::{Asker, Verdict};
+use super::conversations::is_members_stream;
 use super::{Drain, Fate, Gateway, StreamId};
 use crate::access::Right;
 use crate::config::CallbackEvent;
-use crate::http::{self, Limits, Request, Response, Status};
+use crate::http::{self, Limits, Request, Response, Status, websocket};
 use crate::hub::{Announced, ClaimError, Publisher};
 use crate::ids::{ConnId, PeerId, SessionId};
 use crate::media::{TrackConfig, TrackKind};
+use crate::signaling::message::event::MediaReason;
 use crate::signaling::{Action, EntityTag, Patch, PatchKind, Route, Token, answer};
 use crate::webrtc::{Params, Role};
 
 /// One HTTP connection.
 pub(super) struct HttpConnection {
-    conn: ConnId,
+    pub(super) conn: ConnId,
     pub(super) session: http::Session,
-    peer: SocketAddr,
+    pub(super) peer: SocketAddr,
+    /// The answer that makes it a WebSocket, and how RTMP URLs for its client begin.
+    pub(super) upgrade: Option<(Response, String)>,
 }
 
 impl Gateway {
@@ -45,6 +49,7 @@ impl Gateway {
             conn,
             session: http::Session::new(limits, now),
             peer,
+            upgrade: None,
         }
     }
 
@@ -77,6 +82,14 @@ impl Gateway {
         while result.is_ok()
             && let Some(http::Event::Request(request)) = http.session.poll_event()
         {
+            if matches!(Route::of(&request), Route::WebSocket)
+                && request.is_websocket_upgrade()
+                && self.drain == Drain::Running
+            {
+                let rtmp_base = self.rtmp_base(request.host.as_deref());
+                http.upgrade = Some((websocket::accept(&request), rtmp_base));
+                return Fate::Upgrade;
+            }
             log::debug!("http {} {}: {request:?}", http.conn, http.peer);
             if let Some(response) = self.http_respond(now, http, &request) {
                 result = self.http_answer(now, http, response);
@@ -131,6 +144,16 @@ impl Gateway {
                 Ok(()) => self.metrics(now),
                 Err(refusal) => refusal,
             },
+            Route::ApiRooms => match self.admit_to_rooms(request) {
+                Ok(()) => Response::json(&self.api_rooms(now)).with_cors(),
+                Err(refusal) => refusal,
+            },
+            Route::ApiCalls => match self.admit_to_rooms(request) {
+                Ok(()) => Response::json(&self.api_calls(now)).with_cors(),
+                Err(refusal) => refusal,
+            },
+            Route::WebSocket if self.drain == Drain::Running => websocket::refuse(),
+            Route::WebSocket => Refused::draining().into_response(),
             Route::Healthz if self.drain == Drain::Running => Response::text("ok\n"),
             Route::Healthz => {
                 answer::unavailable("draining", "The gateway is about to stop.", RETRY)
@@ -281,24 +304,39 @@ impl Gateway {
         admitted: Admitted,
         offer: &str,
     ) -> Response {
+        match self.open_publisher(now, client, key, admitted, offer) {
+            Ok(opened) => {
+                answer::created(&opened.resource, &EntityTag::of_generation(0), opened.sdp)
+            }
+            Err(refused) => refused.into_response(),
+        }
+    }
+
+    /// Has a WebRTC publisher come in, by WHIP or as a member of a room.
+    pub(super) fn open_publisher(
+        &mut self,
+        now: Instant,
+        client: SocketAddr,
+        key: &str,
+        who: Admitted,
+        offer: &str,
+    ) -> Result<Opened, Refused> {
         if self.drain != Drain::Running {
-            return answer::unavailable("draining", "The gateway is about to stop.", RETRY);
+            return Err(Refused::draining());
         }
         if self.publishers >= self.config.webrtc.publishers_max {
             self.stats.error("publishers_max");
-            let text = "The gateway has as many WHIP publishers as it may have.";
-            return answer::unavailable("publishers_max", text, RETRY);
+            let text = "The gateway has as many WebRTC publishers as it may have.";
+            return Err(Refused::unavailable("publishers_max", text));
         }
         let id = self.next_session_id();
+        let peer = PeerId::Webrtc(id);
         let params = self.session_params(id, Role::Publisher);
-        let (session, sdp) = match self.answer_offer(now, params, offer) {
-            Ok(answered) => answered,
-            Err(response) => return response,
-        };
+        let (session, sdp) = self.answer_offer(now, params, offer)?;
         let publisher = Publisher {
-            peer: PeerId::Webrtc(id),
-            user: admitted.identity.user,
-            holder: admitted.holder.clone(),
+            peer,
+            user: who.identity.user,
+            holder: who.holder.clone(),
             protocol: "whip",
             client: client.to_string(),
             since: now,
@@ -312,27 +350,42 @@ impl Gateway {
         let (stream, displaced) = match self.hub.claim(key, publisher, announced) {
             Ok(claimed) => claimed,
             Err(error) => {
+                self.conversations.leg_ended(peer, MediaReason::Error);
                 self.stats.error(match error {
                     ClaimError::Busy => "publish_busy",
                     ClaimError::TooManyStreams => "streams_max",
                 });
                 log::warn!("whip {client}: may not publish {key}: {error}");
                 let text = format!("Stream {key} is refused: {error}.");
-                return match error {
-                    ClaimError::Busy => answer::conflict("stream_busy", &text, Some(RETRY)),
-                    ClaimError::TooManyStreams => answer::unavailable("streams_max", &text, RETRY),
-                };
+                return Err(match error {
+                    ClaimError::Busy => Refused {
+                        status: Status::Conflict,
+                        reason: "stream_busy",
+                        text,
+                        retry: Some(RETRY),
+                    },
+                    ClaimError::TooManyStreams => Refused::unavailable("streams_max", &text),
+                });
             }
         };
         self.stats.session("whip");
         log::info!("whip {id} {client}: publishes {key}");
-        let resource = self.add_publisher(now, session, stream, client, admitted.holder);
+        let resource = self.add_publisher(now, session, stream, client, who.holder);
         if let Some(displaced) = displaced {
             self.tell_unpublished(before);
             self.displace(now, displaced);
         }
+        if is_members_stream(key) {
+            self.keep_members_stream(stream);
+            self.conversations.publishes(peer, stream);
+        }
         self.publisher_came(now, stream);
-        answer::created(&resource, &EntityTag::of_generation(0), sdp)
+        Ok(Opened {
+            id,
+            stream,
+            resource,
+            sdp,
+        })
     }
 
     fn whep_play(
@@ -343,13 +396,30 @@ impl Gateway {
         admitted: Admitted,
         offer: &str,
     ) -> Response {
+        match self.open_viewer(now, client, key, admitted, offer) {
+            Ok(opened) => {
+                answer::created(&opened.resource, &EntityTag::of_generation(0), opened.sdp)
+            }
+            Err(refused) => refused.into_response(),
+        }
+    }
+
+    /// Has a WebRTC viewer come in, by WHEP or as a member of a room.
+    pub(super) fn open_viewer(
+        &mut self,
+        now: Instant,
+        client: SocketAddr,
+        key: &str,
+        who: Admitted,
+        offer: &str,
+    ) -> Result<Opened, Refused> {
         if self.drain != Drain::Running {
-            return answer::unavailable("draining", "The gateway is about to stop.", RETRY);
+            return Err(Refused::draining());
         }
         if self.sessions.len() - self.publishers >= self.config.webrtc.viewers_max {
             self.stats.error("viewers_max");
-            let text = "The gateway has as many WHEP viewers as it may have.";
-            return answer::unavailable("viewers_max", text, RETRY);
+            let text = "The gateway has as many WebRTC viewers as it may have.";
+            return Err(Refused::unavailable("viewers_max", text));
         }
         let live = self
             .hub
@@ -357,8 +427,12 @@ impl Gateway {
             .filter(|id| self.is_live_or_returning(*id));
         let Some(stream_id) = live else {
             self.stats.error("play_stream_not_found");
-            let text = format!("Stream {key} is not published now.");
-            return answer::conflict("stream_not_published", &text, Some(ABSENT_RETRY));
+            return Err(Refused {
+                status: Status::Conflict,
+                reason: "stream_not_published",
+                text: format!("Stream {key} is not published now."),
+                retry: Some(ABSENT_RETRY),
+            });
         };
         let id = self.next_session_id();
         let stream_profile = self.hub.get(stream_id).and_then(|stream| {
@@ -372,14 +446,16 @@ impl Gateway {
             stream_profile,
             ..self.session_params(id, Role::Viewer)
         };
-        let (session, sdp) = match self.answer_offer(now, params, offer) {
-            Ok(answered) => answered,
-            Err(response) => return response,
-        };
+        let (session, sdp) = self.answer_offer(now, params, offer)?;
         self.stats.session("whep");
         log::info!("whep {id} {client}: plays {key}");
-        let resource = self.add_viewer(now, session, stream_id, client, admitted.holder);
-        answer::created(&resource, &EntityTag::of_generation(0), sdp)
+        let resource = self.add_viewer(now, session, stream_id, client, who.holder);
+        Ok(Opened {
+            id,
+            stream: stream_id,
+            resource,
+            sdp,
+        })
     }
 
     fn is_live_or_returning(&self, id: StreamId) -> bool {
@@ -429,6 +505,46 @@ impl Gateway {
         let id = SessionId(self.next_session);
         self.next_session += 1;
         id
+    }
+}
+
+/// A WebRTC session that came in.
+pub(super) struct Opened {
+    pub(super) id: SessionId,
+    pub(super) stream: StreamId,
+    /// The secret of its URL.
+    resource: String,
+    pub(super) sdp: String,
+}
+
+/// Why a WebRTC session did not come in.
+pub(super) struct Refused {
+    pub(super) status: Status,
+    pub(super) reason: &'static str,
+    pub(super) text: String,
+    pub(super) retry: Option<Duration>,
+}
+
+impl Refused {
+    fn unavailable(reason: &'static str, text: &str) -> Self {
+        Self {
+            status: Status::ServiceUnavailable,
+            reason,
+            text: text.to_owned(),
+            retry: Some(RETRY),
+        }
+    }
+
+    fn draining() -> Self {
+        Self::unavailable("draining", "The gateway is about to stop.")
+    }
+
+    fn into_response(self) -> Response {
+        match (self.status, self.retry) {
+            (Status::Conflict, retry) => answer::conflict(self.reason, &self.text, retry),
+            (_, Some(retry)) => answer::unavailable(self.reason, &self.text, retry),
+            (status, None) => answer::offer_refused(status, self.reason, &self.text),
+        }
     }
 }
 

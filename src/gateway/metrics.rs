@@ -6,6 +6,8 @@ use std::time::Instant;
 use super::{Connection, Gateway};
 use crate::http::Response;
 use crate::http::prometheus::{Exposition, Kind};
+use crate::signaling::message::Reason;
+use crate::signaling::message::event::EndReason;
 
 impl Gateway {
     /// The metrics page.
@@ -15,6 +17,7 @@ impl Gateway {
         self.traffic_metrics(&mut page);
         self.world_metrics(&mut page);
         self.transcode_metrics(&mut page);
+        self.conversation_metrics(&mut page);
         self.callbacks.metrics(&mut page);
         self.stream_metrics(now, &mut page);
         page.into_response()
@@ -33,12 +36,14 @@ impl Gateway {
             Kind::Gauge,
         )
         .sample(&[], now.duration_since(self.started).as_secs_f64());
-        let mut connections = BTreeMap::from([("rtmp", 0), ("http", 0), ("ice_tcp", 0)]);
+        let mut connections =
+            BTreeMap::from([("rtmp", 0), ("http", 0), ("ice_tcp", 0), ("websocket", 0)]);
         for connection in self.connections.values() {
             let kind = match connection {
                 Connection::Rtmp(_) => "rtmp",
                 Connection::Http(_) => "http",
                 Connection::IceTcp(_) => "ice_tcp",
+                Connection::WebSocket(_) => "websocket",
             };
             *connections.entry(kind).or_default() += 1;
         }
@@ -189,6 +194,68 @@ impl Gateway {
         for (name, help, value) in counters {
             page.family(name, help, Kind::Counter).sample(&[], value);
         }
+    }
+
+    fn conversation_metrics(&self, page: &mut Exposition) {
+        let sizes = self.conversations.sizes();
+        let mut family = page.family(
+            "rtmp_gateway_conversations",
+            "What there is of rooms and calls.",
+            Kind::Gauge,
+        );
+        for (kind, count) in [
+            ("session", sizes.sessions),
+            ("user", sizes.users),
+            ("room", sizes.rooms),
+            ("member", sizes.members),
+            ("call", sizes.calls),
+            ("leg", sizes.legs),
+            ("token", sizes.tokens),
+            ("waiting", sizes.waiting),
+        ] {
+            family.sample(&[("kind", kind)], count);
+        }
+        let counts = self.conversations.counts();
+        let mut family = page.family(
+            "rtmp_gateway_signaling_events_total",
+            "What happened on WebSockets, by kind.",
+            Kind::Counter,
+        );
+        for (kind, count) in [
+            ("message", counts.messages),
+            ("repeated_request", counts.repeated),
+            ("sign_in", counts.sessions),
+            ("resume", counts.resumed),
+            ("heartbeat_missed", counts.heartbeats_missed),
+            ("room", counts.rooms),
+            ("call", counts.calls),
+        ] {
+            family.sample(&[("kind", kind)], count);
+        }
+        let mut family = page.family(
+            "rtmp_gateway_signaling_errors_total",
+            "Requests that were refused, by reason.",
+            Kind::Counter,
+        );
+        for reason in Reason::ALL {
+            family.sample(&[("reason", reason.as_str())], counts.errors(*reason));
+        }
+        let mut family = page.family(
+            "rtmp_gateway_calls_ended_total",
+            "Calls that are over, by reason.",
+            Kind::Counter,
+        );
+        for reason in EndReason::ALL {
+            family.sample(&[("reason", reason.as_str())], counts.ended(*reason));
+        }
+        let times = self.conversations.set_up_times();
+        page.histogram(
+            "rtmp_gateway_call_setup_seconds",
+            "From the acceptance of a call until picture and sound went to both sides.",
+            times.buckets(),
+            times.total(),
+            times.sum().as_secs_f64(),
+        );
     }
 
     fn world_metrics(&self, page: &mut Exposition) {

@@ -16,25 +16,27 @@
 //! | `ice_tcp` | ICE-TCP connections |
 //! | `serve` | frames on their way to WebRTC viewers, in slices |
 //! | `streams` | what joins them: publishers come and go, sound is transcoded |
+//! | `websocket` | WebSockets: rooms and calls are spoken over them |
+//! | `conversations` | what rooms and calls ask of the rest, and the rest of them |
 //! | `api`, `metrics`, `health` | what is told to operators |
 
 mod admission;
 mod api;
 mod callback;
-mod deadlines;
+mod conversations;
 mod fanout;
 mod health;
 mod http;
 mod ice_tcp;
 mod metrics;
 mod rtmp;
-mod secrets;
 mod serve;
 mod sessions;
 mod stats;
 mod streams;
 mod transcoding;
 mod webrtc;
+mod websocket;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -45,18 +47,19 @@ use std::time::{Duration, Instant};
 
 use crate::access::Access;
 use crate::config::Config;
+use crate::deadlines::Deadlines;
 use crate::hub::{self, Hub, RingLimits};
 pub use crate::ids::ConnId;
 use crate::ids::{IdMap, PeerId, SessionId, StreamId};
+use crate::secrets::Secrets;
+use crate::signaling::conversations::Conversations;
 use crate::transcode::{AacSettings, Completed, Job, OpusSettings, PipelineId};
 use crate::transmit::TransmitQueue;
 use crate::webrtc::{Demux, Engine, EngineConfig};
 use admission::WallClock;
 use callback::Callbacks;
 pub use callback::{Callback, CallbackRequest, Outcome};
-use deadlines::Deadlines;
 use fanout::Fanout;
-use secrets::Secrets;
 use stats::Stats;
 use transcoding::Transcoding;
 
@@ -236,6 +239,7 @@ pub struct Gateway {
     batches: rtmp::Batches,
     /// A slice of the fan-out was done since the outputs were last drained.
     sliced: bool,
+    conversations: Conversations,
     deadlines: Deadlines<Owner>,
     outputs: VecDeque<Output>,
     datagrams: Vec<Datagram>,
@@ -261,6 +265,7 @@ enum Connection {
     Rtmp(Box<rtmp::RtmpConnection>),
     Http(Box<http::HttpConnection>),
     IceTcp(Box<ice_tcp::IceTcpConnection>),
+    WebSocket(Box<websocket::WebSocketConnection>),
 }
 
 /// Whom a deadline belongs to.
@@ -278,6 +283,8 @@ enum Owner {
     Callback(u64),
     /// When the health of streams is told.
     Health,
+    /// Rooms and calls.
+    Conversations,
     Drain,
 }
 
@@ -310,7 +317,10 @@ impl Gateway {
         })
         .map_err(|error| StartError(error.to_string()))?;
         engine.set_wallclock(now, world.unix_time);
+        let mut secrets = Secrets::new(&world.seed);
+        let conversations = Conversations::new(config.signaling.clone(), secrets.branch());
         Ok(Self {
+            conversations,
             hub: Hub::new(hub_limits(&config)),
             connections: IdMap::default(),
             at_work: Vec::new(),
@@ -332,7 +342,7 @@ impl Gateway {
             closing: HashMap::new(),
             session_datagrams: Vec::new(),
             tcp_datagrams: Vec::new(),
-            secrets: Secrets::new(&world.seed),
+            secrets,
             access,
             callbacks,
             clock: WallClock::new(now, world.unix_time),
@@ -364,6 +374,9 @@ impl Gateway {
                     Connection::Rtmp(rtmp) => gateway.rtmp_received(now, rtmp, bytes),
                     Connection::Http(http) => gateway.http_received(now, http, bytes),
                     Connection::IceTcp(ice) => gateway.ice_tcp_received(now, ice, bytes),
+                    Connection::WebSocket(websocket) => {
+                        gateway.websocket_received(now, websocket, bytes)
+                    }
                 });
             }
             Input::Transmitted { conn } => match self.connections.get(&conn) {
@@ -371,10 +384,10 @@ impl Gateway {
                 Some(Connection::Http(_)) => {
                     self.with_connection(conn, |gateway, connection| match connection {
                         Connection::Http(http) => gateway.http_transmitted(now, http),
-                        Connection::Rtmp(_) | Connection::IceTcp(_) => Fate::Live,
+                        _ => Fate::Live,
                     });
                 }
-                Some(Connection::IceTcp(_)) | None => {}
+                Some(Connection::IceTcp(_) | Connection::WebSocket(_)) | None => {}
             },
             Input::Disconnected { conn, error } => {
                 if let Some(error) = error {
@@ -405,6 +418,7 @@ impl Gateway {
             Input::Drain => self.begin_drain(now),
         }
         self.call_due(now);
+        self.drive_conversations(now);
     }
 
     /// The next thing to do. `None`: nothing until the next input; then take the datagrams.
@@ -421,6 +435,7 @@ impl Gateway {
             self.sliced = true;
             self.serve_slice(now);
             self.serve_rtmp_slice(now);
+            self.drive_conversations(now);
         }
     }
 
@@ -469,6 +484,7 @@ impl Gateway {
             Connection::Rtmp(rtmp) => self.rtmp_gone(now, rtmp),
             Connection::Http(_) => {}
             Connection::IceTcp(ice) => self.ice_tcp_gone(ice),
+            Connection::WebSocket(_) => self.conversations.disconnected(now, conn),
         }
     }
 
@@ -506,7 +522,10 @@ impl Gateway {
             return;
         };
         self.at_work.push(conn);
-        let fate = work(self, &mut connection);
+        let mut fate = work(self, &mut connection);
+        if fate == Fate::Upgrade {
+            (connection, fate) = self.upgrade(self.now, connection);
+        }
         self.at_work.pop();
         match fate {
             Fate::Live => {
@@ -517,7 +536,7 @@ impl Gateway {
                 }
                 self.connections.insert(conn, connection);
             }
-            Fate::Close => {
+            Fate::Close | Fate::Upgrade => {
                 // Only what is queued stays, until the world has written it.
                 self.closing
                     .insert(conn, std::mem::take(connection.transmit()));
@@ -540,6 +559,7 @@ impl Gateway {
                         Connection::Rtmp(rtmp) => gateway.rtmp_timeout(now, rtmp),
                         Connection::Http(http) => gateway.http_timeout(now, http),
                         Connection::IceTcp(ice) => gateway.ice_tcp_timeout(now, ice),
+                        Connection::WebSocket(_) => Fate::Live,
                     });
                 }
                 Owner::Session(session) => self.session_timeout(now, session),
@@ -548,6 +568,7 @@ impl Gateway {
                 Owner::Transcode(stream) => self.review_transcoding(now, stream),
                 Owner::Callback(id) => self.callback_late(now, id),
                 Owner::Health => self.tell_health(now),
+                Owner::Conversations => self.conversations_due(now),
                 Owner::Drain => {
                     self.drain = Drain::Stopped;
                     self.outputs.push_back(Output::Stopped);
@@ -567,6 +588,8 @@ impl Gateway {
             self.sessions.len()
         );
         self.drain = Drain::Draining;
+        self.conversations.drain(now);
+        self.drive_conversations(now);
         self.end_all_sessions(now);
         self.end_all_connections(now);
         self.deadlines
@@ -604,6 +627,8 @@ impl Gateway {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Live,
+    /// An HTTP connection becomes a WebSocket.
+    Upgrade,
     Close,
 }
 
@@ -613,6 +638,7 @@ impl Connection {
             Connection::Rtmp(rtmp) => rtmp.next_timeout(),
             Connection::Http(http) => http.session.next_timeout(),
             Connection::IceTcp(ice) => ice.next_timeout(),
+            Connection::WebSocket(_) => None,
         }
     }
 
@@ -621,6 +647,7 @@ impl Connection {
             Connection::Rtmp(rtmp) => rtmp.session.transmit(),
             Connection::Http(http) => http.session.transmit(),
             Connection::IceTcp(ice) => &mut ice.transmit,
+            Connection::WebSocket(websocket) => websocket.websocket.transmit(),
         }
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct RtmpConnection {
     pub(super) conn: ConnId,
     pub(super) session: rtmp::Session,
     pub(super) peer: SocketAddr,
+    /// When bytes last came or went.
+    pub(super) moved_at: Instant,
     publishing: Vec<Publishing>,
     /// Requests that wait for a callback's answer.
     held: Vec<Held>,
@@ -103,6 +105,7 @@ impl Gateway {
             conn,
             session: rtmp::Session::new(limits, seed, now),
             peer,
+            moved_at: now,
             publishing: Vec::new(),
             held: Vec::new(),
             is_asked_about: false,
@@ -116,6 +119,7 @@ impl Gateway {
         rtmp: &mut RtmpConnection,
         bytes: &[u8],
     ) -> Fate {
+        rtmp.moved_at = now;
         let result = rtmp.session.receive(now, bytes);
         // What came before the error counts.
         let fate = self.rtmp_events(now, rtmp);
@@ -157,7 +161,7 @@ impl Gateway {
         }
         let fate = match fate {
             Fate::Live => self.rtmp_events(now, rtmp),
-            Fate::Close => Fate::Close,
+            other => other,
         };
         self.rtmp_result(rtmp, result, fate)
     }

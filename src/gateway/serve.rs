@@ -67,6 +67,9 @@ impl Gateway {
             TrackKind::Video => viewer.serve_video(now, stream, &mut peer.session),
         };
         let cursor = viewer.cursor(stream);
+        let sent = |kind| viewer.has_sent(kind);
+        peer.first
+            .note(&mut self.conversations, now, PeerId::Webrtc(session), sent);
         if let Some(again) = served.again {
             peer.pace_at = Some(again);
             self.deadlines.arm(Owner::Session(session), Some(again));

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::conversations::FirstSent;
+use super::http::Refused;
 use super::rtmp::stopped;
 use super::streams::Leave;
 use super::{Gateway, Owner};
@@ -14,6 +16,7 @@ use crate::config::{CallbackEvent, GopCache};
 use crate::http::{Response, Status};
 use crate::ids::{PeerId, SessionId, StreamId};
 use crate::rtp::{frame_assembler, reorder};
+use crate::signaling::message::event::MediaReason;
 use crate::signaling::{EntityTag, Fragment, Patch, answer};
 use crate::webrtc::{Credentials, Params, Role, Session};
 
@@ -40,6 +43,10 @@ pub(super) struct Peer {
     pub(super) last_media: Instant,
     /// How long a publisher may send no media.
     silence_max: Duration,
+    /// When anything of its peer came.
+    pub(super) heard_at: Instant,
+    /// What its member's conversation knows of what was sent.
+    pub(super) first: FirstSent,
 }
 
 /// Which way the media goes.
@@ -96,13 +103,13 @@ impl Gateway {
         }
     }
 
-    /// Has an offer answered; a refusal is the response to send.
+    /// Has an offer answered.
     pub(super) fn answer_offer(
         &mut self,
         now: Instant,
         params: Params,
         offer: &str,
-    ) -> Result<(Session, String), Response> {
+    ) -> Result<(Session, String), Refused> {
         let role = params.role;
         let (session, sdp) =
             Session::answer(&self.engine, params, offer, now).map_err(|error| {
@@ -114,7 +121,12 @@ impl Gateway {
                     422 => Status::UnprocessableContent,
                     _ => Status::BadRequest,
                 };
-                answer::offer_refused(status, error.reason(), &error.to_string())
+                Refused {
+                    status,
+                    reason: error.reason(),
+                    text: error.to_string(),
+                    retry: None,
+                }
             })?;
         if session.has_profile_mismatch() {
             log::warn!(
@@ -208,6 +220,8 @@ impl Gateway {
             holder,
             last_media: now,
             silence_max: self.config.webrtc.publish_idle_timeout,
+            heard_at: now,
+            first: FirstSent::default(),
         };
         self.deadlines.arm(Owner::Session(id), peer.next_timeout());
         self.sessions.insert(id, Box::new(peer));
@@ -275,6 +289,11 @@ impl Gateway {
         let Some(peer) = self.sessions.remove(&id) else {
             return;
         };
+        let reason = match leave {
+            Leave::Clean => MediaReason::Closed,
+            Leave::Lost => MediaReason::Timeout,
+        };
+        self.conversations.leg_ended(PeerId::Webrtc(id), reason);
         self.resources.remove(&peer.resource);
         self.demux.remove(id);
         self.deadlines.disarm(Owner::Session(id));

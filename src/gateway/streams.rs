@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use super::{Connection, Gateway, Owner};
-use crate::hub::Stream;
+use crate::hub::{Patience, Stream};
 use crate::ids::{PeerId, StreamId};
-use crate::media::{Codec, Frame};
+use crate::media::{Codec, Frame, TrackKind};
+use crate::signaling::message::event::MediaReason;
 use crate::transcode::Completed;
 
 /// How a publisher left.
@@ -30,6 +31,7 @@ impl Gateway {
             Some(key) => self.publisher_facts(now, &key),
             None => None,
         };
+        self.conversations.leg_ended(peer, MediaReason::Timeout);
         if !self.hub.unpublish(id, peer, now) {
             return;
         }
@@ -46,7 +48,8 @@ impl Gateway {
             },
             stream.players().count()
         );
-        if leave == Leave::Clean {
+        // Players of a member wait for it as long as it is one.
+        if leave == Leave::Clean && stream.patience == Patience::Grace {
             for player in stream.rtmp_list().to_vec() {
                 self.tell_rtmp_player(now, player, super::rtmp::News::Unpublished);
             }
@@ -72,6 +75,7 @@ impl Gateway {
     /// Ends whoever was displaced as a publisher.
     pub(super) fn displace(&mut self, now: Instant, peer: PeerId) {
         self.stats.error("publisher_displaced");
+        self.conversations.leg_ended(peer, MediaReason::Replaced);
         match peer {
             PeerId::Rtmp {
                 conn,
@@ -98,6 +102,7 @@ impl Gateway {
 
     /// Removes a player from a stream and stops what only it needed.
     pub(super) fn player_left(&mut self, now: Instant, id: StreamId, peer: PeerId) {
+        self.conversations.leg_ended(peer, MediaReason::Timeout);
         let Some(stream) = self.hub.get_mut(id) else {
             return;
         };
@@ -109,6 +114,9 @@ impl Gateway {
 
     /// A frame of `codec` came to a stream: those of its players who play that are to be served.
     pub(super) fn news(&mut self, now: Instant, id: StreamId, codec: Codec) {
+        if codec == Codec::H264 {
+            self.conversations.flowed(now, id, TrackKind::Video);
+        }
         if codec != Codec::Opus {
             self.rtmp_news(now, id);
         }
@@ -120,6 +128,7 @@ impl Gateway {
 
     /// A publisher's sound came: players of its codec and the transcoder get it.
     pub(super) fn sound_published(&mut self, now: Instant, id: StreamId, frame: &Frame) {
+        self.conversations.flowed(now, id, TrackKind::Audio);
         self.news(now, id, frame.codec);
         let Some(stream) = self.hub.get_mut(id) else {
             return;
@@ -212,6 +221,8 @@ impl Gateway {
             );
         }
         for player in ended.players() {
+            self.conversations
+                .leg_ended(player, MediaReason::MemberLeft);
             match player {
                 PeerId::Rtmp { .. } => {
                     self.tell_rtmp_player(now, player, super::rtmp::News::Ended);

@@ -11,6 +11,7 @@ use crate::bridge::webrtc_ingest::{Ingested, RtpPacket};
 use crate::hub::Publisher;
 use crate::ids::{PeerId, SessionId, StreamId};
 use crate::media::{Codec, MediaTime};
+use crate::signaling::message::event::MediaReason;
 use crate::webrtc::{self, Event, Received, Route, Rtp, Transport};
 
 impl Gateway {
@@ -45,9 +46,12 @@ impl Gateway {
             .session
             .handle_datagram(now, transport, source, destination, bytes);
         match received {
-            Received::NewPair => self.demux.bind(transport, source, id),
+            Received::NewPair => {
+                peer.heard_at = now;
+                self.demux.bind(transport, source, id);
+            }
             Received::Dropped => self.stats.datagrams_unrouted += 1,
-            Received::Accepted => {}
+            Received::Accepted => peer.heard_at = now,
         }
         self.after_session(now, id);
         received
@@ -172,6 +176,10 @@ impl Gateway {
             }
             Event::Closed(reason) => {
                 self.stats.error(reason.reason());
+                if let webrtc::CloseReason::Error(_) = reason {
+                    let peer = PeerId::Webrtc(id);
+                    self.conversations.leg_ended(peer, MediaReason::Error);
+                }
                 let leave = match reason {
                     webrtc::CloseReason::DtlsClosed => Leave::Clean,
                     _ => Leave::Lost,
@@ -213,6 +221,9 @@ impl Gateway {
         };
         viewer.serve_audio(now, stream, &mut peer.session);
         let served = viewer.serve_video(now, stream, &mut peer.session);
+        let sent = |kind| viewer.has_sent(kind);
+        peer.first
+            .note(&mut self.conversations, now, PeerId::Webrtc(id), sent);
         peer.pace_at = served.again;
         peer.session.flush(now);
         if served.wants_key {

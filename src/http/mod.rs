@@ -10,6 +10,7 @@
 //! | [`response`] | a response, its bytes, and the JSON problem body (RFC 9457) |
 //! | [`prometheus`] | the text format of `/metrics` |
 //! | [`page`] | the files of the page at `/` |
+//! | [`websocket`] | a connection that became a WebSocket (RFC 6455) |
 //!
 //! Nothing here knows what a stream is, reads a clock or owns a socket.
 
@@ -23,11 +24,13 @@ pub mod request;
 pub mod response;
 pub mod session;
 pub mod target;
+pub mod websocket;
 
 pub use error::Error;
 pub use request::{Headers, Method, Request, Version};
 pub use response::{Response, Status};
 pub use session::{Event, Session};
+pub use websocket::WebSocket;
 
 /// What one connection may use. Reaching a limit ends the connection with the
 /// status named.

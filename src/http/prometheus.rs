@@ -62,6 +62,25 @@ impl Exposition {
         }
     }
 
+    /// Writes a family that counts values by upper bounds, each with how many are not above it.
+    pub fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        buckets: impl Iterator<Item = (f64, u64)>,
+        count: u64,
+        sum: f64,
+    ) {
+        let text = &mut self.text;
+        // Writing to a `String` cannot fail.
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} histogram");
+        for (bound, below) in buckets {
+            let _ = writeln!(text, "{name}_bucket{{le=\"{bound}\"}} {below}");
+        }
+        let _ = writeln!(text, "{name}_bucket{{le=\"+Inf\"}} {count}");
+        let _ = writeln!(text, "{name}_sum {sum}\n{name}_count {count}");
+    }
+
     /// The page as a response.
     pub fn into_response(self) -> Response {
         Response::new(Status::Ok)

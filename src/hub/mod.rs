@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub use live_clock::LiveClock;
 pub use meter::{Meter, Rate};
 pub use ring::{BrowserView, Entry, Ring, RingLimits};
-pub use stream::{Announced, Publisher, Stream, Track, VideoHealth};
+pub use stream::{Announced, Patience, Publisher, Stream, Track, VideoHealth};
 pub use surge::Surge;
 pub use timeline::{Placed, RtmpTimeline, RtpTimeline};
 
@@ -158,9 +158,13 @@ impl Hub {
     /// the players that were left on it.
     pub fn reap(&mut self, id: StreamId, now: Instant) -> Option<Stream> {
         let stream = self.streams.get(&id)?;
-        let hopeless = stream
-            .unpublished
-            .is_some_and(|left| now.saturating_duration_since(left) >= self.limits.publisher_grace);
+        let hopeless = match stream.patience {
+            Patience::Grace => stream.unpublished.is_some_and(|left| {
+                now.saturating_duration_since(left) >= self.limits.publisher_grace
+            }),
+            Patience::Kept => false,
+            Patience::Over => true,
+        };
         let is_awaited = stream.has_players() && !hopeless;
         if stream.publisher.is_some() || is_awaited {
             return None;
@@ -173,6 +177,9 @@ impl Hub {
     /// When [`Hub::reap`] has to look at a stream again.
     pub fn reap_at(&self, id: StreamId) -> Option<Instant> {
         let stream = self.streams.get(&id)?;
+        if stream.patience == Patience::Kept {
+            return None;
+        }
         stream
             .unpublished
             .map(|left| left + self.limits.publisher_grace)

@@ -21,6 +21,8 @@ pub struct Stream {
     pub key: Arc<str>,
     /// Who publishes now.
     pub publisher: Option<Publisher>,
+    /// How long players are kept without a publisher.
+    pub patience: Patience,
     /// When the last publisher left, while players wait for it to return.
     pub unpublished: Option<Instant>,
     /// The picture.
@@ -49,6 +51,18 @@ pub struct Stream {
     pub newest_sound: Option<MediaTime>,
     /// Where the present publisher's time begins at the earliest.
     resume: MediaTime,
+}
+
+/// How long a stream keeps its players when nobody publishes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Patience {
+    /// For [`crate::hub::Limits::publisher_grace`].
+    #[default]
+    Grace,
+    /// Until somebody says otherwise: it belongs to a member of a room.
+    Kept,
+    /// Not at all: that member is gone.
+    Over,
 }
 
 /// The tracks that a publisher said it would send.
@@ -129,6 +143,7 @@ impl Stream {
         Self {
             key,
             publisher: None,
+            patience: Patience::Grace,
             unpublished: None,
             video: None,
             audio: None,

@@ -1,4 +1,4 @@
-//! Signaling over HTTP: which [`Route`] a request takes, and WHIP (RFC 9725) and WHEP
+//! Signaling over HTTP and WebSocket: which [`Route`] a request takes, and WHIP (RFC 9725) and WHEP
 //! (draft-ietf-wish-whep) as an [`Action`] to take and the answer to give.
 //!
 //! | module | owns |
@@ -9,8 +9,10 @@
 //! | [`offer`] | the rules for an offer that both protocols add to those of WebRTC |
 //! | [`entity_tag`] | `ETag` and `If-Match` of a session |
 //! | [`sdpfrag`] | the body of a PATCH (RFC 8840) |
+//! | [`message`] | the messages of `PROTOCOL.md`, spoken over WebSocket |
+//! | [`conversations`] | rooms and calls: what those messages do |
 //!
-//! Everything here is a pure function of one request: who may publish what, which session
+//! All but the last is a pure function of one request: who may publish what, which session
 //! an id means and what an offer leads to is for the gateway to say.
 
 use std::fmt;
@@ -19,7 +21,9 @@ use crate::http::Request;
 
 pub mod action;
 pub mod answer;
+pub mod conversations;
 pub mod entity_tag;
+pub mod message;
 pub mod offer;
 pub mod route;
 pub mod sdpfrag;
@@ -28,6 +32,9 @@ pub use action::{Action, Patch, PatchKind};
 pub use entity_tag::{EntityTag, IfMatch};
 pub use route::Route;
 pub use sdpfrag::Fragment;
+
+/// The app whose streams are those of room members: `room/{room}/{member}`.
+pub const ROOM_APP: &str = "room";
 
 /// What a peer showed to be let in: a bearer token, or `?token=`. Not shown by `Debug`, so
 /// that no log has it.

@@ -16,6 +16,12 @@ pub enum Route {
         /// App and stream, joined by a slash.
         name: String,
     },
+    /// `/api/v1/rooms`: all rooms.
+    ApiRooms,
+    /// `/api/v1/calls`: all calls.
+    ApiCalls,
+    /// `/ws`: rooms and calls, over WebSocket.
+    WebSocket,
     /// `/metrics`: Prometheus text.
     Metrics,
     /// `/healthz`: whether new sessions are taken.
@@ -45,6 +51,9 @@ impl Route {
                     None => return Self::Answer(unknown_stream()),
                 }
             }
+            ["api", "v1", "rooms"] => Self::ApiRooms,
+            ["api", "v1", "calls"] => Self::ApiCalls,
+            ["ws"] => Self::WebSocket,
             ["metrics"] => Self::Metrics,
             ["healthz"] => Self::Healthz,
             _ => match Asset::find(&request.path) {

@@ -6,6 +6,7 @@ mod common;
 
 mod audio_bridge;
 mod callbacks;
+mod calls;
 mod changing_streams;
 mod clocks;
 mod fan_out;
@@ -18,6 +19,8 @@ mod network_paths;
 mod observability;
 mod pictures_change;
 mod publisher_restart;
+mod room_limits;
+mod rooms;
 mod rtmp_fanout;
 mod rtmp_play;
 mod slow_player;

@@ -127,7 +127,15 @@ fn the_metrics_are_what_prometheus_reads() {
             families.get_mut(name).unwrap().1 = Some(kind.to_owned());
         } else {
             let (name, value) = line.rsplit_once(' ').unwrap();
-            let family = name.split('{').next().unwrap();
+            let sample = name.split('{').next().unwrap();
+            // A histogram's samples have names of their own.
+            let family = match families[&current].1.as_deref() {
+                Some("histogram") => ["_bucket", "_sum", "_count"]
+                    .iter()
+                    .find_map(|suffix| sample.strip_suffix(suffix))
+                    .unwrap_or(sample),
+                _ => sample,
+            };
             assert_eq!(family, current, "{line}");
             assert!(value.parse::<f64>().unwrap().is_finite(), "{line}");
             assert!(value.parse::<f64>().unwrap() >= 0.0, "{line}");

@@ -29,6 +29,7 @@ use crate::gateway::{Connection, Gateway, Output, Owner};
 use crate::hub::Hub;
 use crate::ids::{ConnId, IdMap, PeerId, StreamId};
 use crate::media::Codec;
+use crate::signaling::conversations::Conversations;
 
 impl Gateway {
     /// A stream has a message for its RTMP players.
@@ -68,7 +69,10 @@ impl Gateway {
         let Some(Connection::Rtmp(rtmp)) = self.connections.get_mut(&conn) else {
             return;
         };
-        if serve(&self.hub, rtmp, self.config.rtmp.chunk_size) > 0 {
+        rtmp.moved_at = self.now;
+        let queued = serve(&self.hub, rtmp, self.config.rtmp.chunk_size);
+        note_first(&mut self.conversations, self.now, rtmp);
+        if queued > 0 {
             self.outputs.push_back(Output::Transmit(conn));
         }
     }
@@ -76,6 +80,7 @@ impl Gateway {
     /// Gives the players of a connection that is worked on what is due to them.
     pub(super) fn serve_connection(&mut self, rtmp: &mut RtmpConnection) {
         serve(&self.hub, rtmp, self.config.rtmp.chunk_size);
+        note_first(&mut self.conversations, self.now, rtmp);
         for playing in &rtmp.playing {
             if !playing.player.has_started() {
                 self.batches.await_start(playing.stream);
@@ -114,14 +119,18 @@ impl Gateway {
                     is_through = false;
                     break;
                 }
-                let at = walk.start.wrapping_add(walk.visited) % players.len();
+                let player = players[walk.start.wrapping_add(walk.visited) % players.len()];
                 walk.visited += 1;
-                let Some((rtmp, at)) = player_of(&mut self.connections, players[at]) else {
+                let Some((rtmp, at)) = player_of(&mut self.connections, player) else {
                     continue;
                 };
                 let playing = &mut rtmp.playing[at];
                 let queued = playing.player.serve(stream, &mut rtmp.session, chunk_size);
                 walk.slowest = walk.slowest.min(playing.player.cursor(stream));
+                let has_sent = |kind| playing.player.has_sent(kind);
+                playing
+                    .first
+                    .note(&mut self.conversations, now, player, has_sent);
                 walk.is_awaited |= !playing.player.has_started();
                 lacks_key |= playing.player.take_lack_of_key();
                 if queued > 0 {
@@ -159,6 +168,19 @@ fn serve(hub: &Hub, rtmp: &mut RtmpConnection, chunk_size: u32) -> usize {
         }
     }
     queued
+}
+
+/// Tells conversations what a connection's players got for the first time.
+fn note_first(conversations: &mut Conversations, now: Instant, rtmp: &mut RtmpConnection) {
+    let conn = rtmp.conn;
+    for playing in &mut rtmp.playing {
+        let peer = PeerId::Rtmp {
+            conn,
+            message_stream: playing.message_stream,
+        };
+        let has_sent = |kind| playing.player.has_sent(kind);
+        playing.first.note(conversations, now, peer, has_sent);
+    }
 }
 
 /// The connection of a player and which of those playing there it is.

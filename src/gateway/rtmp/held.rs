@@ -9,6 +9,7 @@ use crate::access::Right;
 use crate::config::CallbackEvent;
 use crate::gateway::admission::Admitted;
 use crate::gateway::callback::{Asker, Verdict};
+use crate::gateway::conversations::is_members_stream;
 use crate::gateway::{Fate, Gateway};
 use crate::rtmp::command::ConnectInfo;
 use crate::rtmp::session::{
@@ -101,10 +102,16 @@ impl Gateway {
             Request::Play(_) => Right::Play,
         };
         let name = request.name();
-        let admitted = match self.admit(right, &name.key, name.token()) {
+        let judged = match is_members_stream(&name.key) {
+            true => self.admit_member(now, right, &name.key, name.token()),
+            false => self
+                .admit(right, &name.key, name.token())
+                .map_err(|refusal| refusal.to_string()),
+        };
+        let admitted = match judged {
             Ok(admitted) => admitted,
             Err(refusal) => {
-                rtmp.refuse(message_stream, &request, &refusal.to_string());
+                rtmp.refuse(message_stream, &request, &refusal);
                 return;
             }
         };

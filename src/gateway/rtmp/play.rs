@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 use super::RtmpConnection;
 use crate::bridge::rtmp_egress::{GopStart, RtmpPlayer};
 use crate::config::GopCache;
+use crate::gateway::conversations::{FirstSent, is_members_stream};
 use crate::gateway::{Connection, Fate, Gateway};
 use crate::hub::{Publisher, Stream};
 use crate::ids::{ConnId, PeerId, StreamId};
 use crate::media::MediaTime;
 use crate::rtmp::session::{CloseReason, PlayRefusal, PlayRequest};
+use crate::signaling::message::event::MediaReason;
 
 /// A NetStream that plays or waits to.
 pub(in crate::gateway) struct Playing {
@@ -20,6 +22,8 @@ pub(in crate::gateway) struct Playing {
     pub(super) key: Arc<str>,
     pub(in crate::gateway) player: RtmpPlayer,
     pub(in crate::gateway) since: Instant,
+    /// What its member's conversation knows of what was sent.
+    pub(in crate::gateway) first: FirstSent,
     /// Until when it waits for a publisher.
     pub(super) held_until: Option<Instant>,
     /// When it stops waiting for a fresh key frame and takes the cached one.
@@ -60,12 +64,26 @@ impl Gateway {
         request: PlayRequest,
     ) {
         let key = &request.name.key;
+        let peer = rtmp.peer_id(message_stream);
+        let is_members = is_members_stream(key);
+        if is_members
+            && let Err(error) =
+                self.conversations
+                    .let_in(now, peer, key, false, request.name.token())
+        {
+            log::warn!("{}: may not play {key}: {error}", rtmp.tag());
+            self.stats.error(error.reason());
+            let text = format!("Playing {key} is refused: {error}.");
+            rtmp.session
+                .reject_play(message_stream, PlayRefusal::BadAuth, &text);
+            return;
+        }
         let published = self
             .hub
             .find(key)
             .filter(|id| self.hub.get(*id).is_some_and(is_worth_waiting_for));
         let wait = self.config.rtmp.play_wait;
-        if published.is_none() && wait.is_zero() {
+        if published.is_none() && wait.is_zero() && !is_members {
             self.stats.error("play_stream_not_found");
             let text = format!("Stream {key} is not published.");
             rtmp.session
@@ -76,18 +94,23 @@ impl Gateway {
             Ok(id) => id,
             Err(error) => {
                 self.stats.error("streams_max");
+                self.conversations.leg_ended(peer, MediaReason::Error);
                 rtmp.session
                     .reject_play(message_stream, PlayRefusal::Failed, &error.to_string());
                 return;
             }
         };
         self.stats.session("rtmp_play");
+        if is_members {
+            self.keep_members_stream(id);
+        }
         let start = self.rtmp_start(now, id);
         let Some(stream) = self.hub.get(id) else {
             return;
         };
         let mut player = RtmpPlayer::new(message_stream, stream, start);
-        player.receive_video(request.receive_video);
+        let sound_only = request.name.query_value("media") == Some("audio");
+        player.receive_video(request.receive_video && !sound_only);
         player.wants_audio = request.receive_audio;
         let mut playing = Playing {
             message_stream,
@@ -95,6 +118,7 @@ impl Gateway {
             key: stream.key.clone(),
             player,
             since: now,
+            first: FirstSent::default(),
             held_until: None,
             impatient_at: (start != self.configured_start() && stream.ring.gop_start().is_some())
                 .then(|| now + FRESH_KEY_WAIT),
@@ -105,7 +129,8 @@ impl Gateway {
         } else {
             log::info!("{}: waits to play {key}", rtmp.tag());
             rtmp.session.hold_play(message_stream);
-            if stream.unpublished.is_none() {
+            // Who waits for a member waits as long as it is one.
+            if stream.unpublished.is_none() && !is_members {
                 playing.held_until = Some(now + wait);
             }
         }
@@ -113,6 +138,27 @@ impl Gateway {
         self.player_came(now, id, rtmp.peer_id(message_stream));
         // The cached pictures go out in this turn.
         self.serve_connection(rtmp);
+    }
+
+    /// Ends what a NetStream plays.
+    pub(super) fn rtmp_end_play(
+        &mut self,
+        now: Instant,
+        rtmp: &mut RtmpConnection,
+        message_stream: u32,
+    ) {
+        let of_it = |playing: &Playing| playing.message_stream == message_stream;
+        let Some(at) = rtmp.playing.iter().position(of_it) else {
+            return;
+        };
+        let playing = rtmp.playing.swap_remove(at);
+        self.rtmp_play_ended(now, rtmp, &playing);
+        let peer = rtmp.peer_id(message_stream);
+        self.player_left(now, playing.stream, peer);
+        rtmp.session.unpublish_notify(message_stream);
+        if rtmp.playing.is_empty() && rtmp.publishing.is_empty() {
+            rtmp.session.close(CloseReason::Finished);
+        }
     }
 
     pub(super) fn configured_start(&self) -> GopStart {

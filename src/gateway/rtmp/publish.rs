@@ -6,11 +6,13 @@ use super::RtmpConnection;
 use crate::bridge::rtmp_ingest::{BFrames, IngestError, RtmpIngest};
 use crate::config::BFramePolicy;
 use crate::gateway::admission::Admitted;
+use crate::gateway::conversations::is_members_stream;
 use crate::gateway::streams::Leave;
 use crate::gateway::{Fate, Gateway};
 use crate::hub::{Announced, ClaimError, Publisher};
 use crate::ids::{PeerId, StreamId};
 use crate::rtmp::session::{CloseReason, PublishRefusal, PublishRequest};
+use crate::signaling::message::event::MediaReason;
 
 /// A NetStream that publishes.
 pub(super) struct Publishing {
@@ -28,12 +30,26 @@ impl Gateway {
         request: PublishRequest,
         admitted: Admitted,
     ) {
+        let key = &request.name.key;
+        let peer = rtmp.peer_id(message_stream);
+        if is_members_stream(key)
+            && let Err(error) =
+                self.conversations
+                    .let_in(now, peer, key, true, request.name.token())
+        {
+            log::warn!("{}: may not publish {key}: {error}", rtmp.tag());
+            self.stats.error(error.reason());
+            let text = format!("Publishing {key} is refused: {error}.");
+            rtmp.session
+                .reject_publish(message_stream, PublishRefusal::BadAuth, &text);
+            return;
+        }
         let program = rtmp
             .session
             .connect_info()
             .and_then(|info| info.flash_version.clone());
         let publisher = Publisher {
-            peer: rtmp.peer_id(message_stream),
+            peer,
             user: admitted.identity.user,
             holder: admitted.holder,
             protocol: "rtmp",
@@ -77,13 +93,18 @@ impl Gateway {
                         message_stream: old,
                     }) if conn == rtmp.conn => {
                         rtmp.publishing.retain(|p| p.message_stream != old);
+                        let peer = rtmp.peer_id(old);
+                        self.conversations.leg_ended(peer, MediaReason::Replaced);
                     }
                     Some(peer) => self.displace(now, peer),
                     None => {}
                 }
+                self.keep_members_stream(id);
+                self.conversations.publishes(peer, id);
                 self.publisher_came(now, id);
             }
             Err(error) => {
+                self.conversations.leg_ended(peer, MediaReason::Error);
                 let refusal = match error {
                     ClaimError::Busy => PublishRefusal::BadName,
                     ClaimError::TooManyStreams => PublishRefusal::Failed,
@@ -117,6 +138,24 @@ impl Gateway {
         let publishing = rtmp.publishing.swap_remove(at);
         let peer = rtmp.peer_id(message_stream);
         self.publisher_left(now, publishing.stream, peer, Leave::Clean);
+    }
+
+    /// Ends what a NetStream publishes or plays, because its member is gone or wants it so.
+    pub(in crate::gateway) fn rtmp_end_leg(
+        &mut self,
+        now: Instant,
+        rtmp: &mut RtmpConnection,
+        message_stream: u32,
+    ) -> Fate {
+        if rtmp.ingest(message_stream).is_some() {
+            self.rtmp_unpublish(now, rtmp, message_stream);
+            let text = "The member is gone from its room.";
+            rtmp.session
+                .reject_publish(message_stream, PublishRefusal::Failed, text);
+        } else {
+            self.rtmp_end_play(now, rtmp, message_stream);
+        }
+        self.rtmp_events(now, rtmp)
     }
 
     pub(in crate::gateway) fn rtmp_displaced(

@@ -11,7 +11,7 @@ use super::sources::RtpSource;
 use super::time::What;
 use super::{HttpAnswer, World};
 use crate::common::browser::{Browser, BrowserConfig, Does, Kind, Seen, Sent};
-use crate::common::clip::{Clip, opus_tone};
+use crate::common::clip::{Clip, RtpPicture, opus_tone};
 
 /// A browser of the world.
 pub struct BrowserPeer {
@@ -78,27 +78,24 @@ impl World {
         headers: &[(&str, &str)],
     ) -> Result<usize, HttpAnswer> {
         let browser = self.browse(&format!("/whip/{path}"), config, headers)?;
-        let rtp = [self.draw() as u32, self.draw() as u32];
-        self.browsers[browser].source = Some(RtpSource::new(
-            Clip::load().rtp_pictures(),
-            opus_tone(500),
-            self.now,
-            rtp,
-        ));
+        self.publish_from(browser, Clip::load().rtp_pictures());
         Ok(browser)
+    }
+
+    /// What a browser that publishes sends.
+    pub(super) fn publish_from(&mut self, browser: usize, pictures: Vec<RtpPicture>) {
+        let rtp = [self.draw() as u32, self.draw() as u32];
+        let source = RtpSource::new(pictures, opus_tone(500), self.now, rtp);
+        self.browsers[browser].source = Some(source);
     }
 
     pub fn browse(
         &mut self,
         path: &str,
-        mut config: BrowserConfig,
+        config: BrowserConfig,
         headers: &[(&str, &str)],
     ) -> Result<usize, HttpAnswer> {
-        let index = self.browsers.len();
-        for (address, _) in &mut config.addresses {
-            address.set_port(FIRST_PORT + index as u16);
-        }
-        let mut browser = Browser::new(config, self.now);
+        let mut browser = self.new_browser(config);
         let mut all = vec![("Content-Type", "application/sdp")];
         all.extend_from_slice(headers);
         let answer = self.http("POST", path, &all, browser.offer());
@@ -106,12 +103,46 @@ impl World {
             return Err(answer);
         }
         browser.accept_answer(&answer.body);
+        let session = answer.header("Location").expect("a Location").to_owned();
+        let etag = answer.header("ETag").expect("an ETag").to_owned();
+        let index = self.keep_browser(browser, session, etag, answer.body);
+        self.pump_browser(index);
+        Ok(index)
+    }
+
+    /// A browser whose offer goes another way than by HTTP.
+    pub(super) fn add_browser(&mut self, config: BrowserConfig) -> usize {
+        let browser = self.new_browser(config);
+        self.keep_browser(browser, String::new(), String::new(), String::new())
+    }
+
+    /// The answer to its offer.
+    pub(super) fn accept_sdp(&mut self, index: usize, sdp: &str) {
+        self.browsers[index].browser.accept_answer(sdp);
+        self.browsers[index].answer = sdp.to_owned();
+        self.pump_browser(index);
+    }
+
+    fn new_browser(&self, mut config: BrowserConfig) -> Browser {
+        for (address, _) in &mut config.addresses {
+            address.set_port(FIRST_PORT + self.browsers.len() as u16);
+        }
+        Browser::new(config, self.now)
+    }
+
+    fn keep_browser(
+        &mut self,
+        browser: Browser,
+        session: String,
+        etag: String,
+        answer: String,
+    ) -> usize {
         self.browsers.push(BrowserPeer {
             browser,
             seen: Vec::new(),
-            session: answer.header("Location").expect("a Location").to_owned(),
-            etag: answer.header("ETag").expect("an ETag").to_owned(),
-            answer: answer.body,
+            session,
+            etag,
+            answer,
             online: true,
             dead: BTreeSet::new(),
             nat: None,
@@ -122,8 +153,7 @@ impl World {
             tcp: None,
             source: None,
         });
-        self.pump_browser(index);
-        Ok(index)
+        self.browsers.len() - 1
     }
 
     pub fn browser(&self, index: usize) -> &BrowserPeer {

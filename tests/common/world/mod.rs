@@ -6,6 +6,7 @@
 //!
 //! | module | what it adds |
 //! | --- | --- |
+//! | `members` | clients of rooms and calls |
 //! | `browsers` | WHIP and WHEP peers and their network |
 //! | `link` | how their datagrams travel |
 //! | `phones` | mini-programs |
@@ -14,6 +15,7 @@
 
 mod browsers;
 mod link;
+mod members;
 mod phones;
 mod sources;
 #[path = "../../../tools/rtmp-flood/tags/mod.rs"]
@@ -36,6 +38,7 @@ use super::clip::{AUDIO, Clip, Feed, VIDEO};
 pub use browsers::BrowserPeer;
 #[allow(unused_imports, reason = "each test file uses its part")]
 pub use link::{Burst, Cap, Link};
+use members::Members;
 use sources::FlvSource;
 use time::OnWay;
 
@@ -67,6 +70,7 @@ pub struct World {
     /// Connections without a peer of ours: what the gateway sent, and whether it closed.
     raw: BTreeMap<ConnId, Raw>,
     browsers: Vec<BrowserPeer>,
+    members: Members,
     legs: Vec<phones::Leg>,
     workers: Vec<Worker>,
     /// While there, what the workers are given waits here: they are overloaded.
@@ -177,6 +181,7 @@ impl World {
             rtmp: BTreeMap::new(),
             raw: BTreeMap::new(),
             browsers: Vec::new(),
+            members: Members::default(),
             legs: Vec::new(),
             workers: vec![Worker::new(), Worker::new()],
             held_jobs: None,

@@ -211,7 +211,7 @@ impl World {
             self.frames_arrived(browser, conn, bytes);
         } else if let Some(leg) = self.leg_of(conn) {
             self.leg_arrived(leg, bytes);
-        } else {
+        } else if !self.ws_arrived(conn, bytes) {
             self.raw_mut(conn).received.extend_from_slice(bytes);
         }
     }

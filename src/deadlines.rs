@@ -1,4 +1,4 @@
-//! [`Deadlines`]: one ordered set of everything the gateway waits for.
+//! [`Deadlines`]: one ordered set of everything somebody waits for.
 //!
 //! Each owner has at most one deadline. One that moves later is left where it is: it comes
 //! up early, does nothing and is armed again, which is cheaper than moving it with every
@@ -15,6 +15,12 @@ use crate::ids::IdMap;
 pub struct Deadlines<T> {
     order: BTreeSet<(Instant, T)>,
     armed: IdMap<T, Instant>,
+}
+
+impl<T: Copy + Ord + Hash> Default for Deadlines<T> {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl<T: Copy + Ord + Hash> Deadlines<T> {

@@ -20,6 +20,16 @@ impl Secrets {
         }
     }
 
+    /// A source of its own, whose names say nothing of this one's.
+    pub fn branch(&mut self) -> Self {
+        let mut seed = [0; 32];
+        let drawn = self.draw();
+        for (to, from) in seed.iter_mut().zip(drawn.as_ref()) {
+            *to = *from;
+        }
+        Self::new(&seed)
+    }
+
     /// 64 random bits.
     pub fn number(&mut self) -> u64 {
         let bytes = self.draw();
