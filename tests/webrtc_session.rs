@@ -226,6 +226,46 @@ fn sender_reports_put_picture_and_sound_on_one_clock() {
     assert_reports_fit(&link);
 }
 
+/// A browser draws a line through the first two reports of a track: a tick of rounding between
+/// close ones would tilt it by hundreds of milliseconds a second.
+#[test]
+fn case_37_reports_of_a_track_keep_their_distance() {
+    let gaps = [0, 20, 100, 1_000, 30_000, 300_000, 700_000, 990_000];
+    for gap in gaps.map(Duration::from_micros) {
+        let mut link = Link::connected(BrowserConfig::new(Does::View));
+        let since = |at: Instant, rate_khz| (at - link.start).as_micros() as u64 * rate_khz / 1_000;
+        let now = link.now;
+        let time = since(now, 48);
+        assert!(link.session.write_audio(now, &payload(0, 160), time, now));
+        link.session.flush(now);
+        let begun = now + gap;
+        let time = since(begun, 90);
+        link.run_for(gap);
+        let picture = [payload(0, 160)];
+        assert!(link.session.write_video(begun, &picture, time, begun, true));
+        link.session.flush(begun);
+        link.run_for(Duration::from_millis(1));
+        play(&mut link, 4, 1);
+        for kind in [Kind::Video, Kind::Audio] {
+            let told: Vec<Instant> = link
+                .seen
+                .iter()
+                .filter(
+                    |(_, seen)| matches!(seen, Seen::SenderReport { kind: k, .. } if *k == kind),
+                )
+                .map(|(at, _)| *at)
+                .collect();
+            let first = if kind == Kind::Video { begun } else { now };
+            assert_eq!(told[0], first + link.latency, "{kind:?} {gap:?}");
+            for pair in told.windows(2) {
+                let apart = pair[1] - pair[0];
+                let range = Duration::from_millis(500)..=Duration::from_millis(1_550);
+                assert!(range.contains(&apart), "{kind:?} {gap:?} {apart:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_capture_time_in_the_future_does_not_spoil_the_reports() {
     let mut link = Link::connected(BrowserConfig::new(Does::View));

@@ -12,6 +12,7 @@ mod clocks;
 mod fan_out;
 mod late_player;
 mod lifecycle;
+mod lip_sync;
 mod live_edge;
 mod lossy_network;
 mod mini_program;

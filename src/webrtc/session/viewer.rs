@@ -218,7 +218,7 @@ impl Outgoing {
         }
         self.report_at = Some(now + REPORT_INTERVAL);
         let mut report = Vec::with_capacity(REPORT_BYTES);
-        self.write_reports(now, &mut report);
+        self.write_reports(now, REPORT_DISTANCE, &mut report);
         self.send_report(report, said);
     }
 
@@ -226,7 +226,7 @@ impl Outgoing {
     pub(super) fn close(&mut self, now: Instant, said: &mut Vec<Said>) {
         if self.report_at.take().is_some() {
             let mut report = Vec::with_capacity(REPORT_BYTES);
-            let sources = self.write_reports(now, &mut report);
+            let sources = self.write_reports(now, Duration::ZERO, &mut report);
             rtcp::goodbye(&mut report, &sources);
             self.send_report(report, said);
         }
@@ -256,7 +256,11 @@ impl Outgoing {
                         return;
                     }
                 }
-                Output::KeyingMaterial(material, profile) => {
+                // Once, and for who has shown the offer's certificate: the same keys with their
+                // counters begun anew would seal two packets alike.
+                Output::KeyingMaterial(material, profile)
+                    if self.keys.is_none() && self.fingerprint.is_none() =>
+                {
                     match srtp::contexts(&material, profile, self.is_client) {
                         Ok(keys) => self.keys = Some(keys),
                         Err(KeyError) => said.push(Said::failed(&"no keys for SRTP")),
@@ -349,12 +353,20 @@ impl Outgoing {
         true
     }
 
-    /// Begins a compound: what was sent of each track, one name for both, and the answer to who
-    /// asked for its round trip. Which sources it is about.
-    fn write_reports(&mut self, now: Instant, report: &mut Vec<u8>) -> Vec<u32> {
+    /// Begins a compound: what was sent of each track that was not reported on for `distance`,
+    /// their name, and the answer to who asked for its round trip. Which sources it is about.
+    fn write_reports(
+        &mut self,
+        now: Instant,
+        distance: Duration,
+        report: &mut Vec<u8>,
+    ) -> Vec<u32> {
         let ntp = self.epoch.ntp(now);
         let mut sources = Vec::with_capacity(self.sources.len());
-        for source in &self.sources {
+        for source in &mut self.sources {
+            if !source.is_report_due(now, distance) {
+                continue;
+            }
             if let Some((rtp_time, packets, bytes)) = source.report(now) {
                 rtcp::sender_report(report, source.ssrc, ntp, rtp_time, packets, bytes);
                 sources.push(source.ssrc);
@@ -438,6 +450,10 @@ pub(super) const TRAIN_BYTES_MAX: usize = 65_000;
 
 /// How often a viewer is told how sound and picture belong together.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Reports of one track are at least so far apart: a browser draws a line through the first two,
+/// and a tick of rounding between close ones would tilt it.
+const REPORT_DISTANCE: Duration = Duration::from_millis(500);
 
 /// A report that is due waits so long for media to leave with.
 const REPORT_SLACK: Duration = Duration::from_millis(50);

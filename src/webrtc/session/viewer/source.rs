@@ -27,6 +27,7 @@ pub(super) struct Source {
     is_known: bool,
     /// The RTP time last sent and the instant it stands for.
     latest: Option<(u32, Instant)>,
+    reported: Option<Instant>,
     packets: u32,
     payload_bytes: u32,
     history: History,
@@ -84,6 +85,7 @@ impl Source {
             rtp_time_offset: (bits >> 32) as u32,
             is_known: false,
             latest: None,
+            reported: None,
             packets: 0,
             payload_bytes: 0,
             history: History {
@@ -126,6 +128,17 @@ impl Source {
         let passed = since * u128::from(clock_rate(self.kind)) / 1_000_000_000;
         let rtp_time = rtp_time.wrapping_add(passed as u32);
         Some((rtp_time, self.packets, self.payload_bytes))
+    }
+
+    /// Whether `distance` has passed since it was last reported on; then that is now.
+    pub(super) fn is_report_due(&mut self, now: Instant, distance: Duration) -> bool {
+        let is_due = self
+            .reported
+            .is_none_or(|at| now.saturating_duration_since(at) >= distance);
+        if is_due && self.latest.is_some() {
+            self.reported = Some(now);
+        }
+        is_due
     }
 
     /// The viewer has reported on it.
