@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use str0m::change::{SdpAnswer, SdpPendingOffer};
+use str0m::crypto::dtls::DtlsProvider;
 use str0m::format::{Codec, FormatParams};
 use str0m::ice::{StunMessage, TransId};
 use str0m::media::{Direction, Frequency, KeyframeRequestKind, MediaKind, Mid, Pt};
@@ -55,6 +56,8 @@ pub struct BrowserConfig {
     pub first_sequence: u64,
     /// Bytes to send instead of the certificate; the offer has their fingerprint.
     pub certificate: Option<Vec<u8>>,
+    /// DTLS other than the library's.
+    pub dtls: Option<&'static dyn DtlsProvider>,
 }
 
 impl BrowserConfig {
@@ -70,6 +73,7 @@ impl BrowserConfig {
             data_channel: false,
             first_sequence: 100,
             certificate: None,
+            dtls: None,
         }
     }
 }
@@ -135,7 +139,8 @@ pub struct Browser {
 
 impl Browser {
     pub fn new(config: BrowserConfig, now: Instant) -> Self {
-        let crypto = str0m::crypto::from_feature_flags();
+        let mut crypto = str0m::crypto::from_feature_flags();
+        crypto.dtls_provider = config.dtls.unwrap_or(crypto.dtls_provider);
         let mut builder = Rtc::builder().set_rtp_mode(true).clear_codecs();
         if let Some(certificate) = &config.certificate {
             let mut made = crypto.dtls_provider.generate_certificate().unwrap();

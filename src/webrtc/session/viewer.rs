@@ -470,3 +470,6 @@ const ROUNDING_MAX: u32 = 131;
 
 /// A longer one is a report of something else.
 const ROUND_TRIP_MAX: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests;
