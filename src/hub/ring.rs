@@ -74,6 +74,8 @@ pub struct Ring {
     /// Index of the key frame that a newcomer may start with.
     gop_start: Option<u64>,
     gop_bytes: usize,
+    /// Before this index no frame has its RTP form any more.
+    rtp_from: u64,
     limits: RingLimits,
 }
 
@@ -87,6 +89,7 @@ impl Ring {
             pushed: 0,
             gop_start: None,
             gop_bytes: 0,
+            rtp_from: 0,
             limits,
         }
     }
@@ -140,6 +143,21 @@ impl Ring {
         if self.entries.capacity() > 64 && self.entries.len() * 4 < self.entries.capacity() {
             self.entries.shrink_to(self.entries.len() * 2);
         }
+    }
+
+    /// Lets go of the RTP forms of frames before `slowest`, the least cursor of all WebRTC viewers
+    /// or [`Ring::head`] if there is none, so that what is cached is not held twice. A viewer that
+    /// comes later has those made again that it starts with, which costs a copy of them.
+    pub fn forget_rtp(&mut self, slowest: u64) {
+        // A newcomer stands further back than those before it did, and may have come from the start.
+        let is_newcomer = slowest < self.rtp_from;
+        let from = if is_newcomer { 0 } else { self.rtp_from }.max(self.first);
+        let (skip, end) = (from - self.first, slowest.saturating_sub(self.first));
+        let passed = self.entries.iter_mut().take(end as usize);
+        for entry in passed.skip(skip as usize) {
+            entry.rtp.take();
+        }
+        self.rtp_from = slowest;
     }
 
     /// Forgets the cached group of pictures: a new publisher's players never start with the
@@ -381,6 +399,40 @@ mod tests {
             ring.trim(0);
         }
         assert_eq!(ring.head() - ring.tail(), FRAMES_MAX as u64);
+    }
+
+    #[test]
+    fn rtp_forms_are_kept_for_viewers_that_have_still_to_get_them() {
+        let mut ring = Ring::new(LIMITS);
+        let write = |ring: &Ring, from: u64| {
+            for (_, entry) in ring.since(from) {
+                entry.rtp.get_or_init(|| [Arc::from([0_u8; 4])].into());
+            }
+        };
+        let formed = |ring: &Ring| -> Vec<u64> {
+            let has_form = |(_, entry): &(u64, &Entry)| entry.rtp.get().is_some();
+            ring.since(0).filter(has_form).map(|(n, _)| n).collect()
+        };
+        for n in 0..6 {
+            push(&mut ring, video(n, n == 0, 1));
+        }
+        write(&ring, 0);
+        ring.forget_rtp(4);
+        assert_eq!(formed(&ring), [4, 5]);
+        // A newcomer starts at the key frame.
+        write(&ring, 0);
+        ring.forget_rtp(2);
+        assert_eq!(formed(&ring), [2, 3, 4, 5]);
+        ring.forget_rtp(ring.head());
+        assert!(formed(&ring).is_empty());
+        ring.trim(3);
+        push(&mut ring, video(6, true, 1));
+        ring.trim(6);
+        write(&ring, 0);
+        ring.forget_rtp(0);
+        assert_eq!(formed(&ring), [6]);
+        ring.forget_rtp(u64::MAX);
+        assert!(formed(&ring).is_empty());
     }
 
     #[test]

@@ -335,6 +335,9 @@ impl Stream {
     /// Removes a player; answers whether it was there.
     pub fn remove_player(&mut self, peer: PeerId) -> bool {
         let was_there = self.players_like(peer).remove(peer);
+        if self.webrtc.list.is_empty() {
+            self.ring.forget_rtp(self.ring.head());
+        }
         if was_there && !self.has_players() {
             self.trim();
         }
@@ -392,6 +395,7 @@ impl Stream {
     /// The same for WebRTC viewers.
     pub fn webrtc_served_to(&mut self, slowest: u64) {
         self.webrtc.slowest = slowest;
+        self.ring.forget_rtp(slowest.min(self.ring.head()));
         self.trim();
     }
 
