@@ -76,12 +76,13 @@ impl MediaTime {
 
     /// A span equal to `duration`, rounded down to a tick.
     pub const fn from_duration(duration: Duration) -> Self {
-        let ticks = duration.as_nanos() * Self::TICKS_PER_SECOND as u128 / 1_000_000_000;
-        Self(if ticks > i64::MAX as u128 {
-            i64::MAX
-        } else {
-            ticks as i64
-        })
+        // Seconds and the rest apart: 64 bits are enough for either, and divide ten times faster.
+        let rest = duration.subsec_nanos() as i64 * Self::TICKS_PER_SECOND / 1_000_000_000;
+        let seconds = duration.as_secs();
+        if seconds > (i64::MAX / Self::TICKS_PER_SECOND - 1) as u64 {
+            return Self(i64::MAX);
+        }
+        Self(seconds as i64 * Self::TICKS_PER_SECOND + rest)
     }
 
     /// The span as a [`Duration`]; zero if it is negative.
@@ -273,5 +274,9 @@ mod tests {
         assert_eq!(time.as_millis(), 1_500);
         assert_eq!(time.to_duration(), Duration::from_millis(1_500));
         assert_eq!((-time).to_duration(), Duration::ZERO);
+        let odd = Duration::new(86_400, 999_999_999);
+        let ticks = odd.as_nanos() * MediaTime::TICKS_PER_SECOND as u128 / 1_000_000_000;
+        assert_eq!(MediaTime::from_duration(odd).ticks() as u128, ticks);
+        assert_eq!(MediaTime::from_duration(Duration::MAX).ticks(), i64::MAX);
     }
 }

@@ -271,6 +271,71 @@ fn standing_timestamps_and_empty_frames_do_not_fill_memory() {
     assert!(peak < 8 * MB, "{peak} bytes for 60,000 frames");
 }
 
+/// What a stream holds when each of its cached sounds came with much that is of no use.
+fn held_by_waste(mut waste: impl FnMut(&mut Speaker, u32)) -> isize {
+    let clip = Clip::load();
+    let mut speaker = Speaker::publisher("waste");
+    for header in clip.headers() {
+        speaker.media(header.type_id, 1, 0, &header.payload);
+    }
+    let (mut bare, conn) = attacked(&mut speaker);
+    speaker.control(Control::SetChunkSize(1 << 20));
+    speaker.media(VIDEO, 1, 0, &picture_with(0x65, 0));
+    peak_of(|| {
+        for n in 1..1_500 {
+            waste(&mut speaker, n);
+            speaker.media(AUDIO, 1, n, &[0xaf, 1, 0x21]);
+            let bytes = speaker.take();
+            bare.send(conn, &bytes);
+        }
+        assert_eq!(bare.closed, 0);
+    })
+}
+
+/// A picture of one small slice behind so many bytes of filler.
+fn picture_with(slice: u8, filler: u32) -> Vec<u8> {
+    let mut body = vec![if slice == 0x65 { 0x17 } else { 0x27 }, 1, 0, 0, 0];
+    if filler > 0 {
+        body.extend_from_slice(&filler.to_be_bytes());
+        body.push(0x0c);
+        body.resize(body.len() + filler as usize - 1, 0xff);
+    }
+    body.extend_from_slice(&[0, 0, 0, 4, slice, 0x9a, 0x21, 0x3f]);
+    body
+}
+
+#[test]
+fn what_is_kept_does_not_keep_what_is_dropped() {
+    let broken = |size: usize| {
+        let mut body = vec![0x27, 1, 0, 0, 0];
+        body.resize(size, 0xff);
+        body
+    };
+    let filler =
+        held_by_waste(|speaker, n| speaker.media(VIDEO, 1, n, &picture_with(0x41, 30_000)));
+    let pictures = held_by_waste(|speaker, n| speaker.media(VIDEO, 1, n, &broken(8_000)));
+    let elsewhere = held_by_waste(|speaker, n| speaker.media(VIDEO, 7, n, &broken(8_000)));
+    let aggregates = held_by_waste(|speaker, n| {
+        let part = |type_id: u8, body: &[u8]| {
+            let mut tag = vec![type_id];
+            tag.extend_from_slice(&(body.len() as u32).to_be_bytes()[1..]);
+            tag.extend_from_slice(&n.to_be_bytes()[1..]);
+            tag.extend_from_slice(&[0, 0, 0, 0]);
+            tag.extend_from_slice(body);
+            tag.extend_from_slice(&(body.len() as u32 + 11).to_be_bytes());
+            tag
+        };
+        let parts = [part(VIDEO, &broken(8_000)), part(AUDIO, &[0xaf, 1, 0x21])];
+        speaker.media(22, 1, n, &parts.concat());
+    });
+    for held in [filler, pictures, elsewhere, aggregates] {
+        assert!(
+            held < 3 * MB,
+            "{filler} {pictures} {elsewhere} {aggregates} bytes"
+        );
+    }
+}
+
 #[test]
 fn sessions_that_never_connect_are_bounded_and_freed() {
     let mut bare = Bare::new(Config::default());

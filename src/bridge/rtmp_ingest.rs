@@ -161,7 +161,10 @@ impl RtmpIngest {
                 payload,
                 ..
             }) => match AccessUnit::from_avcc(&payload, self.length_size) {
-                Ok(unit) => self.picture(now, stream, timestamp, composition_time_ms, unit),
+                Ok(mut unit) => {
+                    unit.payload = kept_of(unit.payload, body.len());
+                    self.picture(now, stream, timestamp, composition_time_ms, unit)
+                }
                 Err(error) => {
                     self.complain(stream, &error);
                     Ok(false)
@@ -211,7 +214,7 @@ impl RtmpIngest {
                     pts: dts,
                     key: true,
                     disposable: false,
-                    payload,
+                    payload: kept_of(payload, body.len()),
                 };
                 stream.publish(frame.clone(), now);
                 Ok(Some(frame))
@@ -344,6 +347,18 @@ impl RtmpIngest {
         }
     }
 }
+
+/// What of a message of `length` bytes is kept: a slice of it keeps the whole message in memory, so
+/// a small part, as of a picture that is mostly filler, is copied.
+fn kept_of(part: Bytes, length: usize) -> Bytes {
+    if part.len() >= length / 2 || length < SMALL_BYTES {
+        return part;
+    }
+    Bytes::copy_from_slice(&part)
+}
+
+/// A message that is not worth looking whether all of it is kept.
+const SMALL_BYTES: usize = 256;
 
 /// What the parameter sets in `unit` make of the `present` configuration; `None` if they
 /// change nothing.

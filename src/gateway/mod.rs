@@ -522,6 +522,7 @@ impl Gateway {
             return;
         };
         self.at_work.push(conn);
+        let before = connection.next_timeout();
         let mut fate = work(self, &mut connection);
         if fate == Fate::Upgrade {
             (connection, fate) = self.upgrade(self.now, connection);
@@ -529,8 +530,11 @@ impl Gateway {
         self.at_work.pop();
         match fate {
             Fate::Live => {
-                self.deadlines
-                    .arm(Owner::Connection(conn), connection.next_timeout());
+                // A publisher's bytes do not move it.
+                let next = connection.next_timeout();
+                if next != before {
+                    self.deadlines.arm(Owner::Connection(conn), next);
+                }
                 if !connection.transmit().is_empty() {
                     self.outputs.push_back(Output::Transmit(conn));
                 }
@@ -561,6 +565,11 @@ impl Gateway {
                         Connection::IceTcp(ice) => gateway.ice_tcp_timeout(now, ice),
                         Connection::WebSocket(_) => Fate::Live,
                     });
+                    // What was called is not armed any more, even for the same time.
+                    if let Some(connection) = self.connections.get(&conn) {
+                        let next = connection.next_timeout();
+                        self.deadlines.arm(Owner::Connection(conn), next);
+                    }
                 }
                 Owner::Session(session) => self.session_timeout(now, session),
                 Owner::Stream(stream) => self.reap_stream(now, stream),

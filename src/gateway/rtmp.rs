@@ -294,29 +294,30 @@ impl Gateway {
         let Some(stream) = self.hub.get_mut(id) else {
             return;
         };
-        let result = match &event {
+        let (result, bytes) = match &event {
             Event::Video {
                 timestamp, payload, ..
-            } => publishing
-                .ingest
-                .video(now, stream, *timestamp, payload)
-                .map(|news| {
-                    if news {
-                        self.news(now, id, Codec::H264);
-                    }
-                }),
+            } => {
+                let result = publishing.ingest.video(now, stream, *timestamp, payload);
+                if let Ok(true) = result {
+                    self.news(now, id, Codec::H264);
+                }
+                (result, payload.len())
+            }
             Event::Audio {
                 timestamp, payload, ..
-            } => publishing
-                .ingest
-                .audio(now, stream, *timestamp, payload)
-                .map(|frame| {
-                    if let Some(frame) = frame {
-                        self.sound_published(now, id, &frame);
-                    }
-                }),
-            _ => Ok(()),
+            } => {
+                let result = publishing.ingest.audio(now, stream, *timestamp, payload);
+                if let Ok(Some(frame)) = &result {
+                    self.sound_published(now, id, frame);
+                }
+                (result.map(|frame| frame.is_some()), payload.len())
+            }
+            _ => return,
         };
+        if let Ok(false) = result {
+            rtmp.session.media_dropped(bytes);
+        }
         if let Err(error) = result {
             self.refuse_media(now, rtmp, message_stream, &error);
         }

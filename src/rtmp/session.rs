@@ -26,6 +26,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::amf0::{self, Value};
 use super::chunk::{ChunkReader, ChunkWriter};
 use super::command::ConnectInfo;
@@ -259,8 +261,9 @@ impl Session {
         if matches!(event, Some(Event::Publish { .. } | Event::Play { .. })) {
             self.requests.polled += 1;
         }
-        if self.events.is_empty() {
-            // An idle session holds no queue memory.
+        let is_media = matches!(event, Some(Event::Video { .. } | Event::Audio { .. }));
+        if self.events.is_empty() && (!is_media || self.events.capacity() > EVENTS_KEPT) {
+            // A session that only plays, or is idle, holds no queue memory.
             self.events = VecDeque::new();
         }
         event
@@ -283,6 +286,12 @@ impl Session {
         }
         self.flow.queued += message.len() as u64;
         message.queue(stream_id, &mut self.transmit);
+    }
+
+    /// A media event with a payload of `bytes` bytes was of no use. Whoever sends much for
+    /// nothing pays with memory of its own for each message.
+    pub fn media_dropped(&mut self, bytes: usize) {
+        self.reader.note_dropped(bytes);
     }
 
     /// Whether the session has ended.
@@ -346,10 +355,12 @@ impl Session {
             type_id::AGGREGATE => {
                 for part in message.aggregate() {
                     // A broken aggregate loses its end, no more.
-                    let Ok(part) = part else {
+                    let Ok(mut part) = part else {
                         self.stats.media_ignored += 1;
                         break;
                     };
+                    // One part that is kept must not keep all.
+                    part.payload = Bytes::copy_from_slice(&part.payload);
                     self.on_media(part);
                 }
                 Ok(())
@@ -386,19 +397,20 @@ impl Session {
     fn on_media(&mut self, message: Message) {
         let Some(stream_id) = self.publishing_stream(message.stream_id) else {
             self.stats.media_ignored += 1;
+            self.media_dropped(message.payload.len());
             return;
         };
-        let (timestamp, payload) = (message.timestamp, &message.payload);
+        let timestamp = message.timestamp;
         let event = match message.type_id {
             type_id::VIDEO => Event::Video {
                 stream_id,
                 timestamp,
-                payload: payload.clone(),
+                payload: message.payload,
             },
             type_id::AUDIO => Event::Audio {
                 stream_id,
                 timestamp,
-                payload: payload.clone(),
+                payload: message.payload,
             },
             type_id::DATA_AMF0 | type_id::DATA_AMF3 => match self.metadata(&message) {
                 Some(values) => Event::Metadata {
@@ -575,5 +587,7 @@ const COMMAND_CSID: u32 = 3;
 /// A smaller window asked for by a peer counts as this one, so that a stream of small
 /// messages is not answered each by an acknowledgement.
 const ACK_WINDOW_MIN: u32 = 4_096;
+/// Room for events that a publisher's session keeps: the messages of a usual read.
+const EVENTS_KEPT: usize = 8;
 /// A chunk with a ping: what a silent connection is given without being asked.
 const PING_BYTES: u64 = 18;

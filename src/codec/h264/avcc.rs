@@ -83,6 +83,9 @@ impl AvcConfig {
     /// # Errors
     /// As [`AvcConfig::from_parameter_sets`].
     pub fn updated(&self, sps: &[Bytes], pps: &[Bytes]) -> Result<Option<Self>, H264Error> {
+        if sps.is_empty() && pps.is_empty() {
+            return Ok(None);
+        }
         let sps = if sps.is_empty() { &self.sps } else { sps };
         let pps = if pps.is_empty() { &self.pps } else { pps };
         if self.sps == sps && self.pps == pps {

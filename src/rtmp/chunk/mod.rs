@@ -1,6 +1,7 @@
 //! The chunk stream (RTMP 1.0 section 5.3): [`ChunkReader`] puts messages together,
 //! [`ChunkWriter`] and [`encode_shared`] cut them.
 
+mod blocks;
 mod error;
 mod header;
 mod reader;

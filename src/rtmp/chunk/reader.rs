@@ -12,6 +12,7 @@
 
 use bytes::Bytes;
 
+use super::blocks::Blocks;
 use super::header::{Extended, ExtendedHabit, Fields, Header, Held, Time};
 use super::streams::ChunkStreams;
 use super::{CHUNK_SIZE_MAX, ChunkError, DEFAULT_CHUNK_SIZE};
@@ -56,6 +57,9 @@ pub struct ChunkReader {
     streams: ChunkStreams,
     /// Capacity of all partial messages.
     partial_bytes: usize,
+    /// Where the last message that came in pieces was put together; empty, for the next one.
+    spare: Vec<u8>,
+    blocks: Blocks,
     habit: ExtendedHabit,
 }
 
@@ -69,6 +73,8 @@ impl ChunkReader {
             held: Held::default(),
             streams: ChunkStreams::default(),
             partial_bytes: 0,
+            spare: Vec::new(),
+            blocks: Blocks::default(),
             habit: ExtendedHabit::Unknown,
         }
     }
@@ -109,6 +115,12 @@ impl ChunkReader {
     /// Memory that partial messages hold now, bytes.
     pub fn partial_bytes(&self) -> usize {
         self.partial_bytes
+    }
+
+    /// A message of `length` bytes was of no use to anybody: whoever sends many such is not
+    /// given memory that several messages share.
+    pub fn note_dropped(&mut self, length: usize) {
+        self.blocks.note_dropped(length);
     }
 
     /// Reads a chunk header; `None` holds its first bytes until the next input.
@@ -248,12 +260,18 @@ impl ChunkReader {
         if stream.partial.as_ref().is_some_and(Vec::is_empty)
             && piece.len() == stream.length as usize
         {
-            // The whole message lies in the input: one allocation, one copy.
+            // The whole message lies in the input: one copy.
             stream.partial = None;
             *input = input.get(piece.len()..).unwrap_or_default();
-            return Ok(Progress::Message(
-                stream.message(Bytes::copy_from_slice(piece)),
-            ));
+            let payload = if self
+                .blocks
+                .takes(stream.type_id, stream.stream_id, piece.len())
+            {
+                self.blocks.lay(stream.stream_id, piece)
+            } else {
+                Bytes::copy_from_slice(piece)
+            };
+            return Ok(Progress::Message(stream.message(payload)));
         }
         let ahead = input.len();
         *input = input.get(piece.len()..).unwrap_or_default();
@@ -266,9 +284,19 @@ impl ChunkReader {
         let stream = self.streams.get_mut(index);
         let length = stream.length as usize;
         match stream.partial.take_if(|partial| partial.len() >= length) {
-            Some(whole) => {
+            Some(mut whole) => {
                 self.partial_bytes -= whole.capacity();
-                Ok(Progress::Message(stream.message(Bytes::from(whole))))
+                if !self.blocks.takes(stream.type_id, stream.stream_id, length) {
+                    return Ok(Progress::Message(stream.message(Bytes::from(whole))));
+                }
+                let payload = self.blocks.lay(stream.stream_id, &whole);
+                // Copying out of memory that was just written costs less than
+                // allocating and freeing some.
+                whole.clear();
+                if whole.capacity() <= SPARE_BYTES_MAX {
+                    self.spare = whole;
+                }
+                Ok(Progress::Message(stream.message(payload)))
             }
             None => Ok(Progress::ChunkEnd),
         }
@@ -280,6 +308,13 @@ impl ChunkReader {
         let stream = self.streams.get_mut(index);
         let length = stream.length as usize;
         let partial = stream.partial.get_or_insert_default();
+        if piece.is_empty() {
+            return Ok(());
+        }
+        if partial.capacity() == 0 && self.spare.capacity() >= piece.len() {
+            *partial = std::mem::take(&mut self.spare);
+            self.partial_bytes += partial.capacity();
+        }
         let needed = partial.len() + piece.len();
         let capacity = partial.capacity();
         if needed > capacity {
@@ -344,6 +379,10 @@ struct Chunk {
 
 /// The least that a partial message reserves, unless it is shorter: spares the first doublings.
 const PARTIAL_BYTES_MIN: usize = 256;
+
+/// The largest memory that is kept for the next message in pieces: what a message that goes into a
+/// block can have grown to.
+const SPARE_BYTES_MAX: usize = 16 << 10;
 
 #[cfg(test)]
 mod tests;
