@@ -275,15 +275,45 @@ fn an_idle_session_sleeps() {
 fn malformed_datagrams_of_the_peer_harm_nothing() {
     let mut link = Link::connected(BrowserConfig::new(Does::Publish));
     publish(&mut link, 5);
-    let source = address(WIFI);
-    let server = address(link::SERVER);
-    let mut seed = 0x1234_5678_u32;
-    let mut random = move || {
+    make_noise(&mut link);
+    assert!(link.session.is_connected());
+    let before = received_rtp(&link, TrackKind::Video).len();
+    publish(&mut link, 5);
+    link.run_for(Duration::from_millis(50));
+    assert_eq!(received_rtp(&link, TrackKind::Video).len() - before, 15);
+}
+
+#[test]
+fn malformed_datagrams_of_a_viewer_harm_nothing() {
+    let mut link = Link::connected(BrowserConfig::new(Does::View));
+    play(&mut link, 1, 3);
+    let sent = link.sent.len();
+    make_noise(&mut link);
+    link.run_for(Duration::from_millis(50));
+    assert!(link.session.is_connected());
+    let asks = |event: &Event| *event == Event::KeyframeRequested;
+    assert!(!link.events.iter().any(|(_, event)| asks(event)));
+    assert!(link.sent.len() - sent < 20, "noise is not answered");
+    let before = seen_rtp(&link, Kind::Video).len();
+    play(&mut link, 1, 3);
+    link.run_for(Duration::from_millis(50));
+    assert_eq!(seen_rtp(&link, Kind::Video).len() - before, 75);
+}
+
+fn xorshift(mut seed: u32) -> impl FnMut() -> u32 {
+    move || {
         seed ^= seed << 13;
         seed ^= seed >> 17;
         seed ^= seed << 5;
         seed
-    };
+    }
+}
+
+/// Thousands of datagrams that look like something, from the peer's address.
+fn make_noise(link: &mut Link) {
+    let source = address(WIFI);
+    let server = address(link::SERVER);
+    let mut random = xorshift(0x1234_5678);
     let firsts = [
         0, 1, 3, 20, 22, 25, 63, 64, 127, 128, 143, 144, 191, 192, 255,
     ];
@@ -308,11 +338,78 @@ fn malformed_datagrams_of_the_peer_harm_nothing() {
         link.session
             .handle_datagram(link.now, Transport::Udp, source, server, &contents);
     }
-    assert!(link.session.is_connected());
-    let before = received_rtp(&link, TrackKind::Video).len();
-    publish(&mut link, 5);
-    link.run_for(Duration::from_millis(50));
-    assert_eq!(received_rtp(&link, TrackKind::Video).len() - before, 15);
+}
+
+/// What a bad path, or somebody on it, makes of a handshake.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Harm {
+    Twice,
+    Cut,
+    Flipped,
+    Reversed,
+}
+
+#[test]
+fn a_handshake_comes_through_all_that_a_path_does_to_it() {
+    for harm in [Harm::Twice, Harm::Cut, Harm::Flipped, Harm::Reversed] {
+        for setup_passive in [false, true] {
+            for seed in 1..=8_u32 {
+                let mut config = BrowserConfig::new(Does::View);
+                config.setup_passive = setup_passive;
+                let mut link = Link::new(config);
+                let mut random = xorshift(seed.wrapping_mul(0x9e37_79b9));
+                let held = std::rc::Rc::new(std::cell::RefCell::new(Vec::<Sent>::new()));
+                let hold = std::rc::Rc::clone(&held);
+                link.is_lost = Box::new(move |flight| match flight {
+                    Flight::ToServer(sent) if matches!(sent.contents[0], 20..=63) => {
+                        hold.borrow_mut().push(sent.clone());
+                        true
+                    }
+                    _ => false,
+                });
+                for _ in 0..700 {
+                    link.run_for(Duration::from_millis(20));
+                    let mut flight = std::mem::take(&mut *held.borrow_mut());
+                    if harm == Harm::Reversed {
+                        flight.reverse();
+                    }
+                    for sent in flight {
+                        let mut harmed = sent.clone();
+                        let bit = random() as usize % (harmed.contents.len() * 8);
+                        match harm {
+                            Harm::Twice => link.inject(harmed),
+                            Harm::Cut => {
+                                harmed.contents.truncate(bit / 8);
+                                link.inject(harmed);
+                            }
+                            Harm::Flipped => {
+                                harmed.contents[bit / 8] ^= 1 << (bit % 8);
+                                link.inject(harmed);
+                            }
+                            Harm::Reversed => {}
+                        }
+                        link.inject(sent);
+                    }
+                    if link.session.is_connected() || link.session.is_closed() {
+                        break;
+                    }
+                }
+                // Before there are keys nobody can tell a changed bit from the peer's wish.
+                assert!(
+                    link.session.is_connected() || harm == Harm::Flipped,
+                    "{harm:?} {setup_passive} {seed}: {:?}",
+                    link.events
+                );
+                if link.session.is_connected() {
+                    link.is_lost = Box::new(|_| false);
+                    link.run_for(Duration::from_secs(1));
+                    play(&mut link, 1, 2);
+                    link.run_for(Duration::from_millis(50));
+                    assert_eq!(seen_rtp(&link, Kind::Video).len(), 50);
+                }
+            }
+        }
+    }
 }
 
 #[test]

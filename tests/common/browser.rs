@@ -272,7 +272,11 @@ impl Browser {
     ) {
         let protocol = if tcp { Protocol::Tcp } else { Protocol::Udp };
         if let Ok(receive) = Receive::new(protocol, source, destination, bytes) {
-            self.rtc.handle_input(Input::Receive(now, receive)).unwrap();
+            if self.rtc.handle_input(Input::Receive(now, receive)).is_err() {
+                // As a page: it gives up.
+                self.rtc.disconnect();
+                self.seen.push_back(Seen::Closed);
+            }
             self.drain();
         }
     }
