@@ -90,21 +90,41 @@ macro_rules! asset {
     };
 }
 
-const ASSETS: [Asset; 10] = [
+const ASSETS: [Asset; 17] = [
     Asset {
         name: "",
         content_type: "text/html; charset=utf-8",
         contents: include_str!("page/index.html"),
     },
+    Asset {
+        name: "call",
+        content_type: "text/html; charset=utf-8",
+        contents: include_str!("page/call.html"),
+    },
     asset!("style.css", "text/css; charset=utf-8"),
+    asset!("call.css", "text/css; charset=utf-8"),
     asset!("icon.svg", "image/svg+xml"),
     asset!("app.js", JAVASCRIPT),
+    asset!("call.js", JAVASCRIPT),
     asset!("format.js", JAVASCRIPT),
+    asset!("ringer.js", JAVASCRIPT),
+    asset!("room-media.js", JAVASCRIPT),
     asset!("session.js", JAVASCRIPT),
     asset!("sources.js", JAVASCRIPT),
     asset!("ticker.js", JAVASCRIPT),
     asset!("whep.js", JAVASCRIPT),
     asset!("whip.js", JAVASCRIPT),
+    // The signalling of the mini-program, which is not told twice.
+    Asset {
+        name: "signalling.js",
+        content_type: JAVASCRIPT,
+        contents: include_str!("../../tools/miniprogram/lib/signalling.js"),
+    },
+    Asset {
+        name: "conversation.js",
+        content_type: JAVASCRIPT,
+        contents: include_str!("../../tools/miniprogram/lib/conversation.js"),
+    },
 ];
 
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
@@ -189,11 +209,12 @@ mod tests {
             assert!(!asset.contents.contains("url("), "{}", asset.name);
         }
         // What the policy would refuse: inline scripts, handlers and styles.
-        let page = contents("");
-        for inline in ["<style", " style=", " onclick=", " onload=", "javascript:"] {
-            assert!(!page.contains(inline), "{inline}");
+        for page in ["", "call"].map(contents) {
+            for inline in ["<style", " style=", " onclick=", " onload=", "javascript:"] {
+                assert!(!page.contains(inline), "{inline}");
+            }
+            assert_eq!(page.matches("<script").count(), 1);
         }
-        assert_eq!(page.matches("<script").count(), 1);
     }
 
     #[test]
@@ -214,23 +235,25 @@ mod tests {
     }
 
     #[test]
-    fn every_element_the_script_looks_for_is_in_the_page() {
-        let page = contents("");
-        let mut found = 0;
-        for part in contents("app.js").split("$('").skip(1) {
-            let id = part.split('\'').next().unwrap_or_default();
-            assert!(page.contains(&format!("id=\"{id}\"")), "{id}");
-            found += 1;
-        }
-        assert!(found > 30);
-        for part in page.split("<use href=\"#").skip(1) {
-            let id = part.split('"').next().unwrap_or_default();
-            assert!(page.contains(&format!("<symbol id=\"{id}\"")), "{id}");
-        }
-        for label in page.split("<button ").skip(1) {
-            let button = label.split("</button>").next().unwrap_or_default();
-            let is_named = button.contains("aria-label=") || !button.trim_end().ends_with('>');
-            assert!(is_named, "{button}");
+    fn every_element_a_script_looks_for_is_in_its_page() {
+        for (page, script) in [("", "app.js"), ("call", "call.js")] {
+            let (page, script) = (contents(page), contents(script));
+            let mut found = 0;
+            for part in script.split("$('").skip(1) {
+                let id = part.split('\'').next().unwrap_or_default();
+                assert!(page.contains(&format!("id=\"{id}\"")), "{id}");
+                found += 1;
+            }
+            assert!(found > 30);
+            for part in page.split("<use href=\"#").skip(1) {
+                let id = part.split('"').next().unwrap_or_default();
+                assert!(page.contains(&format!("<symbol id=\"{id}\"")), "{id}");
+            }
+            for label in page.split("<button ").skip(1) {
+                let button = label.split("</button>").next().unwrap_or_default();
+                let is_named = button.contains("aria-label=") || !button.trim_end().ends_with('>');
+                assert!(is_named, "{button}");
+            }
         }
     }
 

@@ -13,6 +13,7 @@ mod support;
 mod soak;
 
 mod bad_network;
+mod calls;
 mod hostile;
 mod instruments;
 mod leaks;

@@ -1,4 +1,5 @@
-// What WHEP and WHIP have in common: offer by POST, answer, connection, retry, DELETE.
+// What players and publishers have in common: offer, answer, connection, retry, end. The offer goes
+// by POST to a WHIP or WHEP endpoint, or by an exchange of the caller's: a room's goes by its socket.
 //
 // A session goes through these states and tells each by a "state" event, whose detail is
 // { state, error, retryInMs }:
@@ -22,18 +23,17 @@ export class SessionError extends Error {
 
 export class Session extends EventTarget {
   #abort = null;
-  #resource = null;
+  #exchange;
   #previous = new Map();
 
   /**
-   * @param {string} url  the WHEP or WHIP endpoint
+   * @param {string | Exchange} to  the WHEP or WHIP endpoint, or what takes offers in its place
    * @param {{token?: string, retry?: boolean}} options  a bearer token; whether to try
    *   again by itself (default: yes)
    */
-  constructor(url, { token = '', retry = true } = {}) {
+  constructor(to, { token = '', retry = true } = {}) {
     super();
-    this.url = new URL(url, document.baseURI).href;
-    this.token = token;
+    this.#exchange = typeof to === 'string' ? new HttpExchange(to, token) : to;
     this.retry = retry;
     this.state = 'idle';
     this.error = null;
@@ -108,34 +108,14 @@ export class Session extends EventTarget {
     // The gateway is ICE-lite: it learns our address from our checks, so neither waiting
     // for candidates nor sending them later by PATCH would gain anything.
     this.postedAt = performance.now();
-    const answer = await this.#post(peer.localDescription.sdp, signal);
+    const answer = await this.#exchange.offer(peer.localDescription.sdp);
     if (signal.aborted) {
+      // Stopped while the answer was on its way: the gateway must not keep the session.
       this.#drop();
       return;
     }
     await peer.setRemoteDescription({ type: 'answer', sdp: this.editAnswer(answer) });
     await this.#watch(peer, signal);
-  }
-
-  async #post(sdp, signal) {
-    const headers = { 'Content-Type': 'application/sdp' };
-    if (this.token) headers.Authorization = `Bearer ${this.token}`;
-    let response;
-    try {
-      const limit = AbortSignal.timeout(POST_TIMEOUT_MS);
-      response = await fetch(this.url, { method: 'POST', headers, body: sdp, signal: limit });
-    } catch {
-      throw new SessionError('The gateway cannot be reached.', {
-        cure: 'Check that it is running and that this device is online.', retry: true,
-      });
-    }
-    if (response.status !== 201) throw await refusal(response);
-    const location = response.headers.get('Location');
-    this.#resource = location && new URL(location, response.url || this.url).href;
-    const answer = await response.text();
-    // Stopped while the answer was on its way: the gateway must not keep the session.
-    if (signal.aborted) await this.#drop();
-    return answer;
   }
 
   /** Waits until the connection ends, then throws. */
@@ -186,21 +166,8 @@ export class Session extends EventTarget {
   /** Lets go of the connection and of the session at the gateway. */
   async #drop() {
     const { peer } = this;
-    const resource = this.#resource;
-    this.#resource = null;
-    if (!resource) {
-      peer?.close();
-      return;
-    }
-    const headers = this.token ? { Authorization: `Bearer ${this.token}` } : {};
-    try {
-      // It must get out even while the page is being left.
-      const limit = AbortSignal.timeout(DELETE_TIMEOUT_MS);
-      await fetch(resource, { method: 'DELETE', headers, keepalive: true, signal: limit });
-    } catch {
-      // The gateway finds out by itself.
-    }
-    // Closed before, the session would be gone when the DELETE comes, which is then a 404.
+    await this.#exchange.release();
+    // Closed before, the session would be gone when the gateway is told.
     peer?.close();
   }
 
@@ -241,6 +208,53 @@ export class Session extends EventTarget {
       roundTripMs: pair?.currentRoundTripTime === undefined ? null : pair.currentRoundTripTime * 1000,
       protocol: report.get(pair?.localCandidateId)?.protocol ?? null,
     };
+  }
+}
+
+/**
+ * Takes offers to the gateway.
+ * @typedef {object} Exchange
+ * @property {(sdp: string) => Promise<string>} offer  the answer; throws SessionError
+ * @property {() => Promise<void>} release  ends the session of the last offer; never throws
+ */
+
+/** Offers by POST, ends by DELETE (WHIP and WHEP). */
+class HttpExchange {
+  #resource = null;
+
+  constructor(url, token) {
+    this.url = new URL(url, document.baseURI).href;
+    this.headers = token ? { Authorization: `Bearer ${token}` } : {};
+  }
+
+  async offer(sdp) {
+    const headers = { ...this.headers, 'Content-Type': 'application/sdp' };
+    let response;
+    try {
+      const limit = AbortSignal.timeout(POST_TIMEOUT_MS);
+      response = await fetch(this.url, { method: 'POST', headers, body: sdp, signal: limit });
+    } catch {
+      throw new SessionError('The gateway cannot be reached.', {
+        cure: 'Check that it is running and that this device is online.', retry: true,
+      });
+    }
+    if (response.status !== 201) throw await refusal(response);
+    const location = response.headers.get('Location');
+    this.#resource = location && new URL(location, response.url || this.url).href;
+    return response.text();
+  }
+
+  async release() {
+    const resource = this.#resource;
+    this.#resource = null;
+    if (!resource) return;
+    try {
+      // It must get out even while the page is being left.
+      const limit = AbortSignal.timeout(DELETE_TIMEOUT_MS);
+      await fetch(resource, { method: 'DELETE', headers: this.headers, keepalive: true, signal: limit });
+    } catch {
+      // The gateway finds out by itself.
+    }
   }
 }
 

@@ -17,11 +17,11 @@ export class WhepPlayer extends Session {
   #lastBytes = { value: 0, at: 0 };
 
   /**
-   * @param {string} url  the WHEP endpoint
+   * @param {string | Exchange} to  the WHEP endpoint, or see session.js
    * @param {{video: HTMLVideoElement, token?: string, retry?: boolean, muted?: boolean}} options
    */
-  constructor(url, { video, muted = false, ...options }) {
-    super(url, options);
+  constructor(to, { video, muted = false, ...options }) {
+    super(to, options);
     this.video = video;
     this.muted = muted;
     this.isStalled = false;

@@ -10,12 +10,12 @@ import { Session, SessionError, addFormatParameters, codecName, payloadTypes } f
 
 export class WhipPublisher extends Session {
   /**
-   * @param {string} url  the WHIP endpoint
+   * @param {string | Exchange} to  the WHIP endpoint, or see session.js
    * @param {{stream: MediaStream, token?: string, retry?: boolean, videoBitrateBps?: number,
    *   keepSize?: boolean}} options  keepSize: on a poor network drop frames, not pixels
    */
-  constructor(url, { stream, videoBitrateBps = 2_500_000, keepSize = false, ...options }) {
-    super(url, options);
+  constructor(to, { stream, videoBitrateBps = 2_500_000, keepSize = false, ...options }) {
+    super(to, options);
     this.keepSize = keepSize;
     this.stream = stream;
     this.videoBitrateBps = videoBitrateBps;

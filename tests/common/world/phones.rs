@@ -6,7 +6,7 @@ use rtmp_gateway::gateway::{ConnId, Listener};
 use rtmp_gateway::rtmp::client::RtmpUrl;
 
 use super::World;
-use super::tags::{LivePlayer, LivePusher, Output, Phone};
+use super::tags::{LivePlayer, LivePusher, Output, Phone, Tag};
 
 /// A tag of the world, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,23 +14,30 @@ pub struct TagId(usize);
 
 /// One tag and its connection.
 pub(super) struct Leg {
-    tag: Tag,
+    kind: Kind,
     conn: Option<ConnId>,
     codes: Vec<(Instant, i32)>,
 }
 
-enum Tag {
+enum Kind {
     Pusher(Box<LivePusher>),
     Player(Box<LivePlayer>),
 }
 
-macro_rules! on_tag {
-    ($tag:expr, $name:ident => $call:expr) => {
-        match $tag {
-            Tag::Pusher($name) => $call,
-            Tag::Player($name) => $call,
+impl Leg {
+    fn tag(&mut self) -> &mut dyn Tag {
+        match &mut self.kind {
+            Kind::Pusher(pusher) => &mut **pusher,
+            Kind::Player(player) => &mut **player,
         }
-    };
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        match &self.kind {
+            Kind::Pusher(pusher) => pusher.next_timeout(),
+            Kind::Player(player) => player.next_timeout(),
+        }
+    }
 }
 
 impl World {
@@ -38,29 +45,29 @@ impl World {
     pub fn live_pusher(&mut self, url: &str, media: [bool; 2]) -> TagId {
         let seed = self.draw();
         let pusher = LivePusher::new(parse(url), Phone::new(), media, seed);
-        self.add_leg(Tag::Pusher(Box::new(pusher)))
+        self.add_leg(Kind::Pusher(Box::new(pusher)))
     }
 
     /// `<live-player>` with this URL, or path of the gateway's.
     pub fn live_player(&mut self, url: &str) -> TagId {
         let seed = self.draw();
         let player = LivePlayer::new(parse(url), seed);
-        self.add_leg(Tag::Player(Box::new(player)))
+        self.add_leg(Kind::Player(Box::new(player)))
     }
 
     /// The pusher of this number, to be told what the phone does.
     pub fn pusher(&mut self, id: TagId) -> &mut LivePusher {
-        match &mut self.legs[id.0].tag {
-            Tag::Pusher(pusher) => pusher,
-            Tag::Player(_) => panic!("a player"),
+        match &mut self.legs[id.0].kind {
+            Kind::Pusher(pusher) => pusher,
+            Kind::Player(_) => panic!("a player"),
         }
     }
 
     /// The player of this number.
     pub fn player(&self, id: TagId) -> &LivePlayer {
-        match &self.legs[id.0].tag {
-            Tag::Player(player) => player,
-            Tag::Pusher(_) => panic!("a pusher"),
+        match &self.legs[id.0].kind {
+            Kind::Player(player) => player,
+            Kind::Pusher(_) => panic!("a pusher"),
         }
     }
 
@@ -75,7 +82,7 @@ impl World {
 
     /// The page takes the tag away.
     pub fn stop_tag(&mut self, id: TagId) {
-        on_tag!(&mut self.legs[id.0].tag, tag => tag.stop());
+        self.legs[id.0].tag().stop();
         self.pump_leg(id.0);
     }
 
@@ -85,13 +92,13 @@ impl World {
         let now = self.now;
         let leg = &mut self.legs[id.0];
         leg.conn = None;
-        on_tag!(&mut leg.tag, tag => tag.handle_closed(now));
+        leg.tag().handle_closed(now);
         self.pump_leg(id.0);
     }
 
-    fn add_leg(&mut self, tag: Tag) -> TagId {
+    fn add_leg(&mut self, kind: Kind) -> TagId {
         self.legs.push(Leg {
-            tag,
+            kind,
             conn: None,
             codes: Vec::new(),
         });
@@ -102,16 +109,15 @@ impl World {
 
     pub(super) fn next_leg_timeout(&self) -> Option<Instant> {
         let legs = self.legs.iter();
-        legs.filter_map(|leg| on_tag!(&leg.tag, tag => tag.next_timeout()))
-            .min()
+        legs.filter_map(Leg::next_timeout).min()
     }
 
     pub(super) fn run_legs(&mut self) {
         for index in 0..self.legs.len() {
             let now = self.now;
-            let tag = &mut self.legs[index].tag;
-            if on_tag!(tag, tag => tag.next_timeout()).is_some_and(|at| at <= now) {
-                on_tag!(tag, tag => tag.handle_timeout(now));
+            let leg = &mut self.legs[index];
+            if leg.next_timeout().is_some_and(|at| at <= now) {
+                leg.tag().handle_timeout(now);
                 self.pump_leg(index);
             }
         }
@@ -123,24 +129,24 @@ impl World {
 
     pub(super) fn leg_arrived(&mut self, index: usize, bytes: &[u8]) {
         let now = self.now;
-        on_tag!(&mut self.legs[index].tag, tag => tag.handle_received(now, bytes));
+        self.legs[index].tag().handle_received(now, bytes);
         self.pump_leg(index);
     }
 
     pub(super) fn leg_closed(&mut self, index: usize) {
         let now = self.now;
         self.legs[index].conn = None;
-        on_tag!(&mut self.legs[index].tag, tag => tag.handle_closed(now));
+        self.legs[index].tag().handle_closed(now);
         self.pump_leg(index);
     }
 
     fn pump_leg(&mut self, index: usize) {
-        while let Some(output) = on_tag!(&mut self.legs[index].tag, tag => tag.poll_output()) {
+        while let Some(output) = self.legs[index].tag().poll_output() {
             match output {
                 Output::Connect => {
                     let conn = self.connect(Listener::Rtmp);
                     self.legs[index].conn = Some(conn);
-                    on_tag!(&mut self.legs[index].tag, tag => tag.handle_connected());
+                    self.legs[index].tag().handle_connected();
                 }
                 Output::Transmit => self.write_leg(index),
                 Output::Close => {
@@ -161,7 +167,7 @@ impl World {
         let leg = &mut self.legs[index];
         let Some(conn) = leg.conn else { return };
         let mut bytes = Vec::new();
-        while let Some(part) = on_tag!(&mut leg.tag, tag => tag.transmit().pop()) {
+        while let Some(part) = leg.tag().transmit().pop() {
             bytes.extend_from_slice(&part);
         }
         if !bytes.is_empty() {

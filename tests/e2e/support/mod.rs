@@ -10,10 +10,13 @@ pub mod flv;
 pub mod gateway;
 pub mod impairment;
 pub mod lab;
+pub mod mini_program;
 pub mod namespace;
 pub mod network;
 pub mod process;
 pub mod rtmp_tools;
+#[path = "../../../tools/rtmp-flood/tags/mod.rs"]
+pub mod tags;
 pub mod tun;
 
 use std::path::PathBuf;
@@ -26,6 +29,7 @@ pub use ffmpeg::Source;
 pub use gateway::Gateway;
 pub use impairment::{Burst, Conditions, Order};
 pub use lab::{Lab, assert_lip_sync};
+pub use mini_program::MiniProgram;
 pub use namespace::alone;
 pub use network::{Network, Way};
 pub use process::Process;

@@ -19,10 +19,39 @@ pub mod phone;
 pub mod player;
 pub mod pusher;
 
+use std::time::Instant;
+
+use rtmp_gateway::rtmp::client::RtmpUrl;
+use rtmp_gateway::transmit::TransmitQueue;
+
 pub use line::Output;
 pub use phone::Phone;
 pub use player::LivePlayer;
 pub use pusher::LivePusher;
+
+/// What both tags have in common: the world's side of them.
+pub trait Tag {
+    /// The TCP connection stands.
+    fn handle_connected(&mut self);
+    /// Bytes came.
+    fn handle_received(&mut self, now: Instant, bytes: &[u8]);
+    /// The connection is gone, or could not be made.
+    fn handle_closed(&mut self, now: Instant);
+    /// Does what is due: sends media, tries again.
+    fn handle_timeout(&mut self, now: Instant);
+    /// When [`Self::handle_timeout`] is due.
+    fn next_timeout(&self) -> Option<Instant>;
+    /// The next thing to do.
+    fn poll_output(&mut self) -> Option<Output>;
+    /// What is to be written.
+    fn transmit(&mut self) -> &mut TransmitQueue;
+    /// Where it connects to.
+    fn url(&self) -> &RtmpUrl;
+    /// The page stops it.
+    fn stop(&mut self);
+    /// Whether it has given up or was stopped.
+    fn is_over(&self) -> bool;
+}
 
 /// State codes, by the names of their documentation.
 pub mod code {
@@ -56,8 +85,6 @@ pub mod code {
     pub const PLAY_BEGAN: i32 = 2004;
     /// The server ended the stream.
     pub const PLAY_ENDED: i32 = 2006;
-    /// The cache ran empty.
-    pub const PLAY_LOADING: i32 = 2007;
     /// The picture has another size from now on.
     pub const PLAY_RESOLUTION_CHANGED: i32 = 2009;
     /// The connection was lost; trying again.

@@ -11,6 +11,7 @@ use rtmp_gateway::rtmp::client::{Event, Goal, RtmpUrl};
 use rtmp_gateway::rtmp::flv::{AudioTag, VideoTag};
 use rtmp_gateway::transmit::TransmitQueue;
 
+use super::Tag;
 use super::code;
 use super::line::{Line, Output};
 
@@ -77,73 +78,6 @@ impl LivePlayer {
     /// Keeps what comes from now on in [`Seen::kept`].
     pub fn keep(&mut self) {
         self.seen.kept.get_or_insert_default();
-    }
-
-    /// The TCP connection stands.
-    pub fn handle_connected(&mut self) {
-        self.line.handle_connected();
-    }
-
-    /// Bytes came.
-    pub fn handle_received(&mut self, now: Instant, bytes: &[u8]) {
-        for event in self.line.receive(bytes) {
-            match event {
-                Event::Connected => self.line.tell(code::PLAY_CONNECTED),
-                Event::Playing => self.line.tell(code::PLAY_STREAM_BEGAN),
-                Event::Video { timestamp, payload } => self.video(now, timestamp, &payload),
-                Event::Audio { timestamp, payload } => self.audio(now, timestamp, &payload),
-                Event::Status { code: status, .. } if is_end(&status) => {
-                    self.line.tell(code::PLAY_ENDED);
-                }
-                Event::Closed => {
-                    self.line.tell(code::SERVER_CLOSED);
-                    self.lost(now);
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// The connection is gone, or could not be made.
-    pub fn handle_closed(&mut self, now: Instant) {
-        if !self.line.is_down() {
-            self.lost(now);
-        }
-    }
-
-    /// Tries again if it is time.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        self.line.handle_timeout(now);
-    }
-
-    /// When [`Self::handle_timeout`] is due.
-    pub fn next_timeout(&self) -> Option<Instant> {
-        self.line.next_timeout()
-    }
-
-    /// The next thing to do.
-    pub fn poll_output(&mut self) -> Option<Output> {
-        self.line.poll_output()
-    }
-
-    /// What is to be written.
-    pub fn transmit(&mut self) -> &mut TransmitQueue {
-        self.line.transmit()
-    }
-
-    /// Where it connects to.
-    pub fn url(&self) -> &RtmpUrl {
-        self.line.url()
-    }
-
-    /// The page stops it.
-    pub fn stop(&mut self) {
-        self.line.stop();
-    }
-
-    /// Whether it has given up or was stopped.
-    pub fn is_over(&self) -> bool {
-        self.line.is_down()
     }
 
     fn lost(&mut self, now: Instant) {
@@ -255,6 +189,65 @@ impl LivePlayer {
         if let Some(kept) = &mut self.seen.kept {
             kept.push((timestamp, is_video, body.clone()));
         }
+    }
+}
+
+impl Tag for LivePlayer {
+    fn handle_connected(&mut self) {
+        self.line.handle_connected();
+    }
+
+    fn handle_received(&mut self, now: Instant, bytes: &[u8]) {
+        for event in self.line.receive(bytes) {
+            match event {
+                Event::Connected => self.line.tell(code::PLAY_CONNECTED),
+                Event::Playing => self.line.tell(code::PLAY_STREAM_BEGAN),
+                Event::Video { timestamp, payload } => self.video(now, timestamp, &payload),
+                Event::Audio { timestamp, payload } => self.audio(now, timestamp, &payload),
+                Event::Status { code: status, .. } if is_end(&status) => {
+                    self.line.tell(code::PLAY_ENDED);
+                }
+                Event::Closed => {
+                    self.line.tell(code::SERVER_CLOSED);
+                    self.lost(now);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn handle_closed(&mut self, now: Instant) {
+        if !self.line.is_down() {
+            self.lost(now);
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.line.handle_timeout(now);
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        self.line.next_timeout()
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.line.poll_output()
+    }
+
+    fn transmit(&mut self) -> &mut TransmitQueue {
+        self.line.transmit()
+    }
+
+    fn url(&self) -> &RtmpUrl {
+        self.line.url()
+    }
+
+    fn stop(&mut self) {
+        self.line.stop();
+    }
+
+    fn is_over(&self) -> bool {
+        self.line.is_down()
     }
 }
 

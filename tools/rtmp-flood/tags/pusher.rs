@@ -6,6 +6,7 @@ use rtmp_gateway::rtmp::client::{Event, Goal, RtmpUrl};
 use rtmp_gateway::rtmp::metadata::{AudioMetadata, StreamMetadata, VideoMetadata};
 use rtmp_gateway::transmit::TransmitQueue;
 
+use super::Tag;
 use super::code;
 use super::line::{Line, Output};
 use super::phone::{LENGTH, Phone, Size};
@@ -55,85 +56,6 @@ impl LivePusher {
             pictures: 0,
             sounds: 0,
         }
-    }
-
-    /// The TCP connection stands.
-    pub fn handle_connected(&mut self) {
-        self.line.handle_connected();
-    }
-
-    /// Bytes came.
-    pub fn handle_received(&mut self, now: Instant, bytes: &[u8]) {
-        for event in self.line.receive(bytes) {
-            match event {
-                Event::Connected => self.line.tell(code::PUSH_CONNECTED),
-                Event::Publishing => {
-                    self.line.succeeded();
-                    self.line.tell(code::PUSH_BEGAN);
-                    self.begin(now);
-                }
-                Event::Closed => {
-                    self.line.tell(code::SERVER_CLOSED);
-                    self.lost(now);
-                }
-                _ => {}
-            }
-        }
-        self.handle_timeout(now);
-    }
-
-    /// The connection is gone, or could not be made.
-    pub fn handle_closed(&mut self, now: Instant) {
-        if self.line.is_down() {
-            return;
-        }
-        let was_up = self.line.client().is_some();
-        self.line.tell(if was_up {
-            code::SOCKET_FAILED
-        } else {
-            code::CONNECT_FAILED
-        });
-        self.lost(now);
-    }
-
-    /// Sends what is due, or tries again.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        self.line.handle_timeout(now);
-        while self.next_media().is_some_and(|due| due <= now) {
-            self.send_next();
-        }
-    }
-
-    /// When [`Self::handle_timeout`] is due.
-    pub fn next_timeout(&self) -> Option<Instant> {
-        let both = [self.next_media(), self.line.next_timeout()];
-        both.into_iter().flatten().min()
-    }
-
-    /// The next thing to do.
-    pub fn poll_output(&mut self) -> Option<Output> {
-        self.line.poll_output()
-    }
-
-    /// What is to be written.
-    pub fn transmit(&mut self) -> &mut TransmitQueue {
-        self.line.transmit()
-    }
-
-    /// Where it connects to.
-    pub fn url(&self) -> &RtmpUrl {
-        self.line.url()
-    }
-
-    /// The page stops it.
-    pub fn stop(&mut self) {
-        self.began = None;
-        self.line.stop();
-    }
-
-    /// Whether it has given up or was stopped.
-    pub fn is_over(&self) -> bool {
-        self.line.is_down()
     }
 
     /// The uplink got weak, or well again: from the next key frame on the picture has another size.
@@ -293,6 +215,77 @@ impl LivePusher {
         self.size = wanted;
         self.line.tell(code::PUSH_RESOLUTION_CHANGED);
         self.send_headers(timestamp);
+    }
+}
+
+impl Tag for LivePusher {
+    fn handle_connected(&mut self) {
+        self.line.handle_connected();
+    }
+
+    fn handle_received(&mut self, now: Instant, bytes: &[u8]) {
+        for event in self.line.receive(bytes) {
+            match event {
+                Event::Connected => self.line.tell(code::PUSH_CONNECTED),
+                Event::Publishing => {
+                    self.line.succeeded();
+                    self.line.tell(code::PUSH_BEGAN);
+                    self.begin(now);
+                }
+                Event::Closed => {
+                    self.line.tell(code::SERVER_CLOSED);
+                    self.lost(now);
+                }
+                _ => {}
+            }
+        }
+        self.handle_timeout(now);
+    }
+
+    fn handle_closed(&mut self, now: Instant) {
+        if self.line.is_down() {
+            return;
+        }
+        let was_up = self.line.client().is_some();
+        self.line.tell(if was_up {
+            code::SOCKET_FAILED
+        } else {
+            code::CONNECT_FAILED
+        });
+        self.lost(now);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.line.handle_timeout(now);
+        while self.next_media().is_some_and(|due| due <= now) {
+            self.send_next();
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        let both = [self.next_media(), self.line.next_timeout()];
+        both.into_iter().flatten().min()
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.line.poll_output()
+    }
+
+    fn transmit(&mut self) -> &mut TransmitQueue {
+        self.line.transmit()
+    }
+
+    fn url(&self) -> &RtmpUrl {
+        self.line.url()
+    }
+
+    fn stop(&mut self) {
+        self.began = None;
+        self.line.stop();
+    }
+
+    fn is_over(&self) -> bool {
+        self.line.is_down()
     }
 }
 
