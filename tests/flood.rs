@@ -390,3 +390,37 @@ fn wrong_arguments_end_with_status_2() {
         assert!(run.told.starts_with("rtmp-flood: "), "{}", run.told);
     }
 }
+
+#[test]
+fn calls_stand_with_picture_and_sound_on_both_sides() {
+    let gateway = Running::start();
+    let signalling = format!("ws://{}/ws", gateway.http);
+    // Both kinds of callers.
+    let arguments = [
+        "call",
+        "--calls",
+        "4",
+        "--rate",
+        "20",
+        "--hold",
+        "2s",
+        &signalling,
+    ];
+    let run = Run::new(&arguments);
+    let report = &run.report;
+    assert_eq!(report["setup_ms"]["count"], 4, "{}\n{report:#}", run.told);
+    assert_eq!(report["failed"], serde_json::json!({}), "{report:#}");
+    assert_eq!(report["phones"]["undecodable"], 0, "{report:#}");
+    assert_eq!(report["browsers"]["sounds_missing"], 0, "{report:#}");
+    for (side, pictures, sounds) in [("phones", 100, 300), ("browsers", 100, 300)] {
+        assert!(
+            report[side]["pictures"].as_u64() > Some(pictures),
+            "{report:#}"
+        );
+        assert!(report[side]["sounds"].as_u64() > Some(sounds), "{report:#}");
+    }
+    // A bound that cannot be kept is said to be broken.
+    let strict = Run::new(&[&arguments[..], &["--max-setup-p99", "1us"]].concat());
+    assert_eq!(strict.status, Some(1));
+    assert!(strict.told.contains("set-up p99"), "{}", strict.told);
+}

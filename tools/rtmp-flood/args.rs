@@ -3,7 +3,7 @@
 //! `parser` fills the [`Plan`], `units` reads numbers with their units.
 
 mod parser;
-mod units;
+pub mod units;
 
 use std::ffi::OsString;
 use std::fmt;

@@ -6,6 +6,7 @@
 //! picture ([`stamp`]) and for everything that must be in order ([`watch`]).
 
 mod args;
+mod call;
 mod clip;
 mod clock;
 mod flood;
@@ -21,6 +22,8 @@ mod scope;
 mod sender;
 mod skim;
 mod stamp;
+#[allow(dead_code, reason = "the tests use what calls do not")]
+mod tags;
 mod tally;
 mod watch;
 mod webrtc;
@@ -35,6 +38,10 @@ use flood::Flood;
 const STATUS_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == "call") {
+        return call::main(arguments.map(|argument| argument.to_string_lossy().into_owned()));
+    }
     match Command::parse(std::env::args_os().skip(1)) {
         Ok(Command::Help) => {
             print!("{HELP}");

@@ -99,7 +99,7 @@ impl RtcPeer {
         let local = stream.local_addr().map_err(io_reason)?.ip();
         let udp = UdpSocket::bind(SocketAddr::new(local, 0)).map_err(io_reason)?;
         let local = udp.local_addr().map_err(io_reason)?;
-        let mut rtc = rtc(crypto, now);
+        let mut rtc = build_rtc(crypto, now);
         let candidate = Candidate::host(local, "udp").map_err(|_| "no_local_candidate")?;
         rtc.add_local_candidate(candidate);
         let direction = match is_publisher {
@@ -419,7 +419,8 @@ impl RtcPeer {
     }
 }
 
-fn rtc(crypto: &Crypto, now: Instant) -> Rtc {
+/// An `Rtc` that offers what Chromium does, in RTP mode.
+pub fn build_rtc(crypto: &Crypto, now: Instant) -> Rtc {
     let mut builder = Rtc::builder()
         .set_rtp_mode(true)
         .set_crypto_provider(Arc::clone(&crypto.provider))
@@ -453,7 +454,7 @@ fn rtc(crypto: &Crypto, now: Instant) -> Rtc {
 
 /// The answer with the one of its candidates that is used: on the server's own address if
 /// there is one, else the first that can be reached over our socket.
-fn with_one_candidate(
+pub fn with_one_candidate(
     sdp: &str,
     server: SocketAddr,
     local: SocketAddr,

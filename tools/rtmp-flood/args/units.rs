@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 /// Any number that fits.
-pub(super) fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+pub fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
     text.parse()
         .map_err(|_| format!("{text:?} is no number that fits here"))
 }
 
 /// What must not be 0.
-pub(super) fn positive(value: f64, complaint: &str) -> Result<f64, String> {
+pub fn positive(value: f64, complaint: &str) -> Result<f64, String> {
     if value > 0.0 {
         Ok(value)
     } else {
@@ -30,7 +30,7 @@ fn amount(text: &str, whole: &str) -> Result<f64, String> {
 }
 
 /// `50ms`, `10s`, `2m`; seconds without a unit.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     for (unit, seconds) in [
         ("us", 1e-6),
         ("ms", 1e-3),
@@ -48,12 +48,12 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// `200/s` or `200`.
-pub(super) fn rate(text: &str) -> Result<f64, String> {
+pub fn rate(text: &str) -> Result<f64, String> {
     amount(text.strip_suffix("/s").unwrap_or(text), text)
 }
 
 /// `2%`, or a part of 1.
-pub(super) fn part(text: &str) -> Result<f64, String> {
+pub fn part(text: &str) -> Result<f64, String> {
     match text.strip_suffix('%') {
         Some(percent) => Ok(amount(percent, text)? / 100.0),
         None => amount(text, text),
@@ -61,7 +61,7 @@ pub(super) fn part(text: &str) -> Result<f64, String> {
 }
 
 /// `1M`, `500k` or `500000`.
-pub(super) fn bit_rate(text: &str) -> Result<u64, String> {
+pub fn bit_rate(text: &str) -> Result<u64, String> {
     let (value, factor) = match text.strip_suffix(['M', 'm']) {
         Some(value) => (value, 1e6),
         None => match text.strip_suffix(['k', 'K']) {
