@@ -23,7 +23,7 @@
 
 use std::time::Instant;
 
-use super::batches::Walk;
+use super::batches::{Arrived, Walk};
 use super::{Playing, RtmpConnection};
 use crate::gateway::{Connection, Gateway, Output, Owner};
 use crate::hub::Hub;
@@ -41,10 +41,13 @@ impl Gateway {
         if players == 0 {
             return;
         }
-        let newest = stream.ring.newest().map(|entry| &entry.frame);
-        let may_start = !stream.announced.video
-            || newest.is_some_and(|frame| frame.codec == Codec::H264 && frame.key);
-        let due = self.batches.mark(now, id, players, may_start);
+        let arrived = match stream.ring.newest().map(|entry| &entry.frame) {
+            _ if !stream.announced.video => Arrived::Start,
+            Some(frame) if frame.codec == Codec::H264 && frame.key => Arrived::Start,
+            Some(frame) if frame.codec == Codec::H264 => Arrived::Picture,
+            _ => Arrived::Sound,
+        };
+        let due = self.batches.mark(now, id, players, arrived);
         self.arm_batch(id, due);
     }
 
