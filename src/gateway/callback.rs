@@ -15,11 +15,14 @@ use aws_lc_rs::hmac;
 use serde_json::{Map, Value};
 
 use super::admission::Admitted;
+use super::conversations::{is_members_stream, refused};
 use super::{Connection, Fate, Gateway, Output, Owner};
 use crate::config::{self, CallbackEvent};
+use crate::http::Status;
 use crate::http::prometheus::{Exposition, Kind};
 use crate::ids::ConnId;
 use crate::signaling::Action;
+use crate::signaling::conversations::{Decision, Ticket};
 
 /// A request that the world is to make: POST, `application/json`, redirects not followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,10 +69,22 @@ pub enum Outcome {
 pub(super) enum Asker {
     /// An RTMP connection: its NetStreams may not begin anything.
     RtmpConnect(ConnId),
-    /// A NetStream that wants to publish or play.
-    RtmpStream(ConnId, u32),
+    /// A request of a NetStream to publish or play, by its number on the connection.
+    RtmpStream(ConnId, u64),
     /// A WHIP or WHEP request.
     Http(ConnId, Box<Action>, Box<Admitted>),
+    /// A sign-in on this connection, or what a session that has signed in wants, with what is
+    /// decided if the answer is yes.
+    Member(Option<ConnId>, Ticket, Box<Decision>),
+}
+
+/// A question that waits for its answer.
+#[derive(Debug)]
+struct Asked {
+    /// Who asks; `None`: it has left.
+    asker: Option<Asker>,
+    /// What is told if it is let in but does not begin, so that the server does not count on it.
+    end: Option<(CallbackEvent, Value)>,
 }
 
 /// What a question came to.
@@ -87,7 +102,7 @@ pub(super) struct Callbacks {
     key: Option<hmac::Key>,
     next: u64,
     /// Questions that wait for their answers.
-    asked: BTreeMap<u64, Asker>,
+    asked: BTreeMap<u64, Asked>,
     counters: Counters,
 }
 
@@ -191,11 +206,45 @@ impl Callbacks {
         }
     }
 
-    /// Forgets what `conn` waits for.
+    /// Forgets what `conn` waits for. The questions stay: a yes is to be taken back.
     pub(super) fn forget(&mut self, conn: ConnId) {
-        self.asked.retain(|_, asker| match asker {
-            Asker::RtmpConnect(of) | Asker::RtmpStream(of, _) | Asker::Http(of, ..) => *of != conn,
-        });
+        for asked in self.asked.values_mut() {
+            let of = match &asked.asker {
+                Some(Asker::RtmpConnect(of) | Asker::RtmpStream(of, _) | Asker::Http(of, ..)) => {
+                    Some(*of)
+                }
+                Some(Asker::Member(of, ..)) => *of,
+                None => None,
+            };
+            if of == Some(conn) {
+                asked.asker = None;
+            }
+        }
+    }
+
+    /// What is told when somebody was let in by `event` but does not begin.
+    fn end_of(&self, event: CallbackEvent, fields: &Value) -> Option<(CallbackEvent, Value)> {
+        let end = match event {
+            CallbackEvent::Publish => CallbackEvent::Unpublish,
+            CallbackEvent::Play => CallbackEvent::Stop,
+            CallbackEvent::Join => CallbackEvent::Leave,
+            CallbackEvent::Call => CallbackEvent::Call,
+            _ => return None,
+        };
+        let mut facts = Map::new();
+        for name in ["protocol", "client", "user", "stream", "room", "to"] {
+            if let Some(value) = fields.get(name) {
+                facts.insert(name.into(), value.clone());
+            }
+        }
+        facts.insert("duration_ms".into(), 0.into());
+        if matches!(end, CallbackEvent::Leave | CallbackEvent::Call) {
+            facts.insert("reason".into(), "not_begun".into());
+        }
+        if end == CallbackEvent::Call {
+            facts.insert("state".into(), "ended".into());
+        }
+        Some((end, Value::Object(facts)))
     }
 
     pub(super) fn metrics(&self, page: &mut Exposition) {
@@ -269,18 +318,22 @@ impl Gateway {
         }
         let unix = self.clock.unix(now);
         let id = self.callbacks.next;
+        let mut end = None;
         if self.callbacks.asked.len() >= self.callbacks.settings.queue_max {
             // Judged in the next turn, when whoever asks is ready for it.
             self.callbacks.counters.dropped += 1;
             self.callbacks.next += 1;
             self.deadlines.arm(Owner::Callback(id), Some(now));
         } else {
-            let request = self.callbacks.request(event, unix, fields(), true);
+            let fields = fields();
+            end = self.callbacks.end_of(event, &fields);
+            let request = self.callbacks.request(event, unix, fields, true);
             self.outputs.push_back(Output::Callback(request));
             let until = now + self.callbacks.settings.timeout;
             self.deadlines.arm(Owner::Callback(id), Some(until));
         }
-        self.callbacks.asked.insert(id, asker);
+        let asker = Some(asker);
+        self.callbacks.asked.insert(id, Asked { asker, end });
         None
     }
 
@@ -300,7 +353,7 @@ impl Gateway {
             counters.failed += 1;
         }
         // It may have come too late, or be news.
-        let Some(asker) = self.callbacks.asked.remove(&done.id) else {
+        let Some(asked) = self.callbacks.asked.remove(&done.id) else {
             return;
         };
         self.deadlines.disarm(Owner::Callback(done.id));
@@ -308,34 +361,48 @@ impl Gateway {
             log::warn!("callback {}: no use: {:?}", done.id, done.outcome);
         }
         let verdict = verdict.unwrap_or_else(|| self.callbacks.unanswered());
-        self.callback_verdict(now, asker, verdict);
+        self.callback_verdict(now, asked, verdict);
     }
 
     /// A question was not answered in time.
     pub(super) fn callback_late(&mut self, now: Instant, id: u64) {
-        if let Some(asker) = self.callbacks.asked.remove(&id) {
+        if let Some(asked) = self.callbacks.asked.remove(&id) {
             self.callbacks.counters.failed += 1;
             log::warn!("callback {id}: not answered in time");
             let verdict = self.callbacks.unanswered();
-            self.callback_verdict(now, asker, verdict);
+            self.callback_verdict(now, asked, verdict);
         }
     }
 
     /// Goes on with what was held.
-    fn callback_verdict(&mut self, now: Instant, asker: Asker, verdict: Verdict) {
-        if let Verdict::Refused(_) = verdict {
+    fn callback_verdict(&mut self, now: Instant, asked: Asked, verdict: Verdict) {
+        let is_allowed = verdict == Verdict::Allowed;
+        if !is_allowed {
             self.callbacks.counters.refused += 1;
             self.stats.error("callback_refused");
         }
+        let begun = match asked.asker {
+            Some(asker) => self.asker_judged(now, asker, verdict),
+            None => false,
+        };
+        if let Some((event, facts)) = asked.end.filter(|_| is_allowed && !begun) {
+            self.notify_callback(event, || facts);
+        }
+    }
+
+    /// Tells who asked; answers whether what it wanted has begun.
+    fn asker_judged(&mut self, now: Instant, asker: Asker, verdict: Verdict) -> bool {
+        let mut begun = false;
         match asker {
             Asker::RtmpConnect(conn) => self.with_connection(conn, |gateway, it| match it {
                 Connection::Rtmp(rtmp) => gateway.rtmp_connect_judged(now, rtmp, verdict),
                 _ => Fate::Live,
             }),
-            Asker::RtmpStream(conn, message_stream) => {
+            Asker::RtmpStream(conn, number) => {
                 self.with_connection(conn, |gateway, it| match it {
                     Connection::Rtmp(rtmp) => {
-                        gateway.rtmp_stream_judged(now, rtmp, message_stream, verdict)
+                        begun = gateway.rtmp_stream_judged(now, rtmp, number, verdict);
+                        gateway.rtmp_events(now, rtmp)
                     }
                     _ => Fate::Live,
                 });
@@ -343,18 +410,28 @@ impl Gateway {
             Asker::Http(conn, action, admitted) => {
                 self.with_connection(conn, |gateway, it| match it {
                     Connection::Http(http) => {
-                        gateway.http_judged(now, http, *action, *admitted, verdict)
+                        let response = gateway.http_judged(now, http, *action, *admitted, verdict);
+                        begun = response.status() == Status::Created;
+                        gateway.http_go_on(now, http, response)
                     }
                     _ => Fate::Live,
                 });
             }
+            Asker::Member(_, ticket, decision) => {
+                let decision = match verdict {
+                    Verdict::Allowed => *decision,
+                    Verdict::Refused(why) => refused(why),
+                };
+                begun = self.conversations.decided(now, ticket, decision);
+            }
         }
+        begun
     }
 
     /// What is told of the present publisher of `key` when it has left; nothing if nobody is
     /// to be told.
     pub(super) fn publisher_facts(&self, now: Instant, key: &str) -> Option<Value> {
-        if !self.callbacks.wants(CallbackEvent::Unpublish) {
+        if !self.callbacks.wants(CallbackEvent::Unpublish) || is_members_stream(key) {
             return None;
         }
         let stream = self.hub.get(self.hub.find(key)?)?;

@@ -1,5 +1,7 @@
 //! What rooms and calls ask of the rest of the gateway, and what the rest tells them.
 
+mod callbacks;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
@@ -11,10 +13,11 @@ use crate::hub::Patience;
 use crate::ids::{PeerId, StreamId};
 use crate::media::TrackKind;
 use crate::signaling::conversations::{
-    Conversations, Decision, Identity, Notice, Offer, Output, Question, Ticket,
+    Conversations, Decision, Identity, Offer, Output, Question, Ticket,
 };
 use crate::signaling::message::{Hello, Name, Reason, Title};
 use crate::signaling::{ROOM_APP, offer};
+pub(super) use callbacks::refused;
 
 impl Gateway {
     /// Does what rooms and calls ask until they ask for nothing more. Nothing may be at work.
@@ -23,14 +26,11 @@ impl Gateway {
             match output {
                 Output::Send { conn, text } => self.websocket_send(conn, &text),
                 Output::Close { conn, reason } => self.websocket_close(conn, reason),
-                Output::Ask(ticket, question) => {
-                    let decision = self.decide(&question);
-                    self.conversations.decided(now, ticket, decision);
-                }
+                Output::Ask(ticket, question) => self.ask_member(now, ticket, question),
                 Output::Offer(ticket, offer) => self.answer_member(now, ticket, offer),
                 Output::End(peer) => self.end_leg(now, peer),
                 Output::EndStream(name) => self.end_members_stream(now, &name),
-                Output::Notice(notice) => note(&notice),
+                Output::Notice(notice) => self.tell_notice(notice),
             }
         }
         self.deadlines
@@ -271,10 +271,6 @@ impl FirstSent {
 pub(super) fn is_members_stream(key: &str) -> bool {
     key.strip_prefix(ROOM_APP)
         .is_some_and(|rest| rest.starts_with('/'))
-}
-
-fn note(notice: &Notice) {
-    log::debug!("conversations: {notice:?}");
 }
 
 /// The port that RTMP URLs need not name.

@@ -279,19 +279,28 @@ impl Gateway {
     pub(super) fn http_judged(
         &mut self,
         now: Instant,
-        http: &mut HttpConnection,
+        http: &HttpConnection,
         action: Action,
         admitted: Admitted,
         verdict: Verdict,
-    ) -> Fate {
-        let response = match verdict {
+    ) -> Response {
+        match verdict {
             Verdict::Allowed => self.let_in(now, http.peer, action, admitted),
             Verdict::Refused(why) => {
                 log::warn!("http {} {}: refused: {why}", http.conn, http.peer);
                 let detail = format!("This is refused: {why}.");
                 answer::problem(Status::Forbidden, "refused", &detail)
             }
-        };
+        }
+    }
+
+    /// Answers a request that was held, and takes up those behind it.
+    pub(super) fn http_go_on(
+        &mut self,
+        now: Instant,
+        http: &mut HttpConnection,
+        response: Response,
+    ) -> Fate {
         let result = self.http_answer(now, http, response);
         self.http_requests(now, http, result)
     }
@@ -335,7 +344,7 @@ impl Gateway {
         let (session, sdp) = self.answer_offer(now, params, offer)?;
         let publisher = Publisher {
             peer,
-            user: who.identity.user,
+            user: who.identity.user.clone(),
             holder: who.holder.clone(),
             protocol: "whip",
             client: client.to_string(),
@@ -370,7 +379,7 @@ impl Gateway {
         };
         self.stats.session("whip");
         log::info!("whip {id} {client}: publishes {key}");
-        let resource = self.add_publisher(now, session, stream, client, who.holder);
+        let resource = self.add_publisher(now, session, stream, client, who);
         if let Some(displaced) = displaced {
             self.tell_unpublished(before);
             self.displace(now, displaced);
@@ -449,7 +458,7 @@ impl Gateway {
         let (session, sdp) = self.answer_offer(now, params, offer)?;
         self.stats.session("whep");
         log::info!("whep {id} {client}: plays {key}");
-        let resource = self.add_viewer(now, session, stream_id, client, who.holder);
+        let resource = self.add_viewer(now, session, stream_id, client, who);
         Ok(Opened {
             id,
             stream: stream_id,

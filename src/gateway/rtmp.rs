@@ -34,6 +34,8 @@ pub(super) struct RtmpConnection {
     publishing: Vec<Publishing>,
     /// Requests that wait for a callback's answer.
     held: Vec<Held>,
+    /// Requests that were held so far.
+    held_made: u64,
     /// Its connect itself waits for one.
     is_asked_about: bool,
     pub(super) playing: Vec<Playing>,
@@ -108,6 +110,7 @@ impl Gateway {
             moved_at: now,
             publishing: Vec::new(),
             held: Vec::new(),
+            held_made: 0,
             is_asked_about: false,
             playing: Vec::new(),
         }
@@ -201,7 +204,7 @@ impl Gateway {
         Fate::Close
     }
 
-    fn rtmp_events(&mut self, now: Instant, rtmp: &mut RtmpConnection) -> Fate {
+    pub(super) fn rtmp_events(&mut self, now: Instant, rtmp: &mut RtmpConnection) -> Fate {
         while let Some(event) = rtmp.session.poll_event() {
             match event {
                 Event::Connect(info) => {

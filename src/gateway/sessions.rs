@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::conversations::FirstSent;
+use super::admission::Admitted;
+use super::conversations::{FirstSent, is_members_stream};
 use super::http::Refused;
 use super::rtmp::stopped;
 use super::streams::Leave;
@@ -27,6 +28,8 @@ pub(super) struct Peer {
     pub(super) stream: StreamId,
     /// The stream's name, which the log still tells when the stream has ended.
     key: Arc<str>,
+    /// Who it is, by its token.
+    user: Option<String>,
     pub(super) client: SocketAddr,
     pub(super) since: Instant,
     /// ICE and DTLS were done once.
@@ -146,7 +149,7 @@ impl Gateway {
         session: Session,
         stream: StreamId,
         client: SocketAddr,
-        holder: Holder,
+        who: Admitted,
     ) -> String {
         let webrtc = &self.config.webrtc;
         let limits = IngestLimits {
@@ -162,7 +165,7 @@ impl Gateway {
         };
         self.publishers += 1;
         let role = PeerRole::Publisher(Box::new(WebrtcIngest::new(limits)));
-        self.add_session(now, session, role, stream, client, holder)
+        self.add_session(now, session, role, stream, client, who)
     }
 
     /// Takes a viewer's session in; answers the secret of its URL.
@@ -172,7 +175,7 @@ impl Gateway {
         session: Session,
         stream: StreamId,
         client: SocketAddr,
-        holder: Holder,
+        who: Admitted,
     ) -> String {
         let streams = &self.config.streams;
         let limits = ViewerLimits {
@@ -186,7 +189,7 @@ impl Gateway {
         };
         let id = session.id();
         let role = PeerRole::Viewer(Box::new(Viewer::new(limits)));
-        let resource = self.add_session(now, session, role, stream, client, holder);
+        let resource = self.add_session(now, session, role, stream, client, who);
         self.player_came(now, stream, PeerId::Webrtc(id));
         resource
     }
@@ -198,7 +201,7 @@ impl Gateway {
         role: PeerRole,
         stream: StreamId,
         client: SocketAddr,
-        holder: Holder,
+        who: Admitted,
     ) -> String {
         let id = session.id();
         let resource = self.secrets.name();
@@ -210,6 +213,7 @@ impl Gateway {
             role,
             stream,
             key: stream_key.unwrap_or_default(),
+            user: who.identity.user,
             client,
             since: now,
             was_connected: false,
@@ -217,7 +221,7 @@ impl Gateway {
             keyframe_requests: 0,
             ice_generation: 0,
             resource: resource.clone(),
-            holder,
+            holder: who.holder,
             last_media: now,
             silence_max: self.config.webrtc.publish_idle_timeout,
             heard_at: now,
@@ -326,9 +330,12 @@ impl Gateway {
             }
             PeerRole::Viewer(_) => {
                 let client = peer.client.to_string();
-                self.notify_callback(CallbackEvent::Stop, || {
-                    stopped("whep", &client, &peer.key, after.as_millis() as u64)
-                });
+                if !is_members_stream(&peer.key) {
+                    self.notify_callback(CallbackEvent::Stop, || {
+                        let user = peer.user.as_deref();
+                        stopped("whep", &client, user, &peer.key, after)
+                    });
+                }
                 self.player_left(now, peer.stream, PeerId::Webrtc(id));
             }
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rtmp_gateway::config::Config;
 use rtmp_gateway::gateway::{Callback, CallbackRequest, Input, Listener, Outcome};
 use rtmp_gateway::rtmp::client::Event;
+use serde_json::json;
 
 use crate::common::browser::{Browser, BrowserConfig, Does};
 use crate::common::clip::VIDEO;
@@ -194,10 +195,10 @@ fn who_leaves_while_it_is_asked_about_leaves_nothing_behind() {
         world.run_ms(50);
         ids.extend(world.callbacks.drain(..).map(|request| request.id));
     }
-    assert_eq!(world.metric("rtmp_gateway_callbacks_pending"), 0.0);
     for id in ids {
         answer(&mut world, id, answered(200, ""));
     }
+    assert_eq!(world.metric("rtmp_gateway_callbacks_pending"), 0.0);
     world.run_ms(5_000);
     assert!(world.stream("live/a").is_none());
     assert_eq!(world.metric("rtmp_gateway_streams"), 0.0);
@@ -233,4 +234,100 @@ fn the_health_of_each_stream_is_told_now_and_then() {
     assert_eq!(names, ["live/a", "live/b", "live/a", "live/b"]);
     assert_eq!(told[2]["health"]["tracks"][0]["codec"], "H264");
     assert!(world.callbacks.iter().all(|request| !request.is_question));
+}
+
+#[test]
+fn who_was_let_in_but_left_meanwhile_is_taken_back() {
+    let mut world = world(r#""publish", "unpublish""#, |_| {});
+    let conn = world.rtmp_publish("live/a");
+    world.run_ms(200);
+    world.rtmp_kill(conn);
+    world.run_ms(50);
+    let id = question(&mut world, "publish");
+    answer(&mut world, id, answered(200, ""));
+    let news = body(&world.callbacks.pop().expect("news"));
+    assert_eq!(news["event"], "unpublish");
+    assert_eq!(news["stream"], "live/a");
+    assert!(world.callbacks.is_empty());
+}
+
+#[test]
+fn a_sign_in_a_join_and_an_invitation_are_held_allowed_and_refused() {
+    let mut world = world(r#""connect", "join", "leave", "call""#, |_| {});
+    let no = || answered(403, r#"{"reason":"not today"}"#);
+    let [anna, bob] = ["anna", "bob"].map(|user| {
+        let member = world.ws();
+        let hello =
+            json!({"type": "hello", "version": 1, "id": 100, "kind": "webrtc", "user": user});
+        world.say(member, &hello);
+        let id = question(&mut world, "connect");
+        answer(&mut world, id, no());
+        let refused = world.member(member).answer(100).expect("an answer");
+        assert_eq!(refused["reason"], "refused");
+        assert_eq!(refused["message"], "not today");
+        let hello =
+            json!({"type": "hello", "version": 1, "id": 101, "kind": "webrtc", "user": user});
+        world.say(member, &hello);
+        world.say(member, &hello);
+        let id = question(&mut world, "connect");
+        answer(&mut world, id, answered(204, ""));
+        assert_eq!(world.member(member).answer(101).expect("one")["type"], "ok");
+        member
+    });
+    for (id, status, kind) in [(1_001, 403, "error"), (1_002, 200, "ok")] {
+        let join = json!({"type": "room.join", "id": id, "room": "ward", "create": true});
+        world.say(anna, &join);
+        world.say(anna, &join);
+        let asked = question(&mut world, "join");
+        assert!(world.member(anna).answer(id).is_none(), "held");
+        world.ask_ok(anna, json!({"type": "ping"}));
+        answer(&mut world, asked, answered(status, ""));
+        assert_eq!(world.member(anna).answer(id).expect("one")["type"], kind);
+    }
+    world.ask_ok(anna, json!({"type": "room.leave", "room": "ward"}));
+    let news = body(&world.callbacks.pop().expect("news"));
+    assert_eq!(
+        (&news["event"], &news["reason"]),
+        (&json!("leave"), &json!("left"))
+    );
+    // Whoever leaves while it is held is not let in later, and the yes is taken back.
+    world.say(
+        anna,
+        &json!({"type": "room.join", "id": 1_003, "room": "ward", "create": true}),
+    );
+    let asked = question(&mut world, "join");
+    world.ask_ok(anna, json!({"type": "room.leave", "room": "ward"}));
+    let answered_so = world.member(anna).answer(1_003).expect("one")["reason"].clone();
+    assert_eq!(answered_so, "not_in_room");
+    answer(&mut world, asked, answered(200, ""));
+    let news = body(&world.callbacks.pop().expect("news"));
+    assert_eq!(
+        (&news["event"], &news["reason"]),
+        (&json!("leave"), &json!("not_begun"))
+    );
+    for (id, outcome) in [(1_004, no()), (1_005, answered(200, ""))] {
+        world.say(anna, &json!({"type": "call.invite", "id": id, "to": "bob"}));
+        let asked = question(&mut world, "call");
+        assert!(world.member(bob).events("call.incoming").is_empty(), "held");
+        answer(&mut world, asked, outcome);
+    }
+    let call = world.member(bob).event("call.incoming")["call"].clone();
+    world.ask_ok(bob, json!({"type": "call.ringing", "call": call}));
+    world.ask_ok(bob, json!({"type": "call.accept", "call": call}));
+    world.ask_ok(bob, json!({"type": "call.hangup", "call": call}));
+    let told: Vec<_> = world.callbacks.drain(..).map(|news| body(&news)).collect();
+    let states: Vec<_> = told
+        .iter()
+        .filter_map(|news| news["state"].as_str())
+        .collect();
+    assert_eq!(states, ["calling", "ringing", "accepted", "ended"]);
+    assert_eq!(told[3]["reason"], "hangup");
+    // Down or slow: refused after the time-out.
+    world.say(
+        anna,
+        &json!({"type": "call.invite", "id": 1_006, "to": "bob"}),
+    );
+    world.run_ms(3_100);
+    let refused = world.member(anna).answer(1_006).expect("one")["reason"].clone();
+    assert_eq!(refused, "refused");
 }

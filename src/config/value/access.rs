@@ -55,18 +55,27 @@ pub enum CallbackEvent {
     Play,
     /// It does not play any more.
     Stop,
+    /// Somebody wants to join a room. Asked.
+    Join,
+    /// It is not in the room any more.
+    Leave,
+    /// Somebody wants to call somebody. Asked; what becomes of the call is told.
+    Call,
     /// How a stream is, now and then.
     Health,
 }
 
 impl CallbackEvent {
     /// All there are.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::Connect,
         Self::Publish,
         Self::Unpublish,
         Self::Play,
         Self::Stop,
+        Self::Join,
+        Self::Leave,
+        Self::Call,
         Self::Health,
     ];
 
@@ -78,6 +87,9 @@ impl CallbackEvent {
             Self::Unpublish => "unpublish",
             Self::Play => "play",
             Self::Stop => "stop",
+            Self::Join => "join",
+            Self::Leave => "leave",
+            Self::Call => "call",
             Self::Health => "health",
         }
     }

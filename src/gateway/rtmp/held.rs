@@ -1,6 +1,6 @@
 //! Requests that wait for a callback's answer.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -19,6 +19,8 @@ use crate::rtmp::stream_name::StreamName;
 
 /// One request that waits.
 pub(super) struct Held {
+    /// A NetStream may go on to another request before the answer to its first comes.
+    number: u64,
     message_stream: u32,
     request: Request,
     admitted: Admitted,
@@ -115,7 +117,10 @@ impl Gateway {
                 return;
             }
         };
+        rtmp.held_made += 1;
+        let number = rtmp.held_made;
         rtmp.held.push(Held {
+            number,
             message_stream,
             request,
             admitted,
@@ -123,15 +128,20 @@ impl Gateway {
             early_bytes: 0,
         });
         if !rtmp.is_asked_about {
-            self.rtmp_ask_stream(now, rtmp, message_stream);
+            self.rtmp_ask_stream(now, rtmp, number);
         }
     }
 
-    fn rtmp_ask_stream(&mut self, now: Instant, rtmp: &mut RtmpConnection, message_stream: u32) {
+    fn rtmp_ask_stream(&mut self, now: Instant, rtmp: &mut RtmpConnection, number: u64) {
         let mut all = rtmp.held.iter();
-        let Some(held) = all.find(|held| held.message_stream == message_stream) else {
+        let Some(held) = all.find(|held| held.number == number) else {
             return;
         };
+        // Members of rooms were asked about when they joined or called.
+        if is_members_stream(&held.request.name().key) {
+            self.rtmp_let_in(now, rtmp, number);
+            return;
+        }
         let event = match held.request {
             Request::Publish(_) => CallbackEvent::Publish,
             Request::Play(_) => CallbackEvent::Play,
@@ -147,27 +157,31 @@ impl Gateway {
                 "token": held.request.name().token(),
             })
         };
-        let asker = Asker::RtmpStream(rtmp.conn, message_stream);
+        let asker = Asker::RtmpStream(rtmp.conn, number);
         if self.ask_callback(now, event, fields, asker).is_some() {
-            self.rtmp_let_in(now, rtmp, message_stream);
+            self.rtmp_let_in(now, rtmp, number);
         }
     }
 
-    /// A NetStream may begin what it asked for.
-    fn rtmp_let_in(&mut self, now: Instant, rtmp: &mut RtmpConnection, message_stream: u32) {
-        let is_it = |held: &Held| held.message_stream == message_stream;
-        let Some(at) = rtmp.held.iter().position(is_it) else {
-            return;
+    /// A NetStream may begin what it asked for; answers whether it has begun.
+    fn rtmp_let_in(&mut self, now: Instant, rtmp: &mut RtmpConnection, number: u64) -> bool {
+        let Some(at) = rtmp.held.iter().position(|held| held.number == number) else {
+            return false;
         };
         let held = rtmp.held.swap_remove(at);
+        let message_stream = held.message_stream;
         match held.request {
             Request::Publish(request) => {
-                self.rtmp_publish(now, rtmp, message_stream, request, held.admitted);
+                let begun = self.rtmp_publish(now, rtmp, message_stream, request, held.admitted);
                 for event in held.early {
                     self.rtmp_media(now, rtmp, event);
                 }
+                begun
             }
-            Request::Play(request) => self.rtmp_play(now, rtmp, message_stream, request),
+            Request::Play(request) => {
+                let user = held.admitted.identity.user;
+                self.rtmp_play(now, rtmp, message_stream, request, user)
+            }
         }
     }
 
@@ -181,9 +195,9 @@ impl Gateway {
         rtmp.is_asked_about = false;
         match verdict {
             Verdict::Allowed => {
-                let waiting: Vec<u32> = rtmp.held.iter().map(|h| h.message_stream).collect();
-                for message_stream in waiting {
-                    self.rtmp_ask_stream(now, rtmp, message_stream);
+                let waiting: Vec<u64> = rtmp.held.iter().map(|held| held.number).collect();
+                for number in waiting {
+                    self.rtmp_ask_stream(now, rtmp, number);
                 }
             }
             Verdict::Refused(why) => {
@@ -198,25 +212,26 @@ impl Gateway {
         self.rtmp_events(now, rtmp)
     }
 
-    /// The answer about a NetStream. It may have gone on to something else.
+    /// The answer about a request of a NetStream, which may have gone on to something else;
+    /// answers whether it has begun.
     pub(in crate::gateway) fn rtmp_stream_judged(
         &mut self,
         now: Instant,
         rtmp: &mut RtmpConnection,
-        message_stream: u32,
+        number: u64,
         verdict: Verdict,
-    ) -> Fate {
+    ) -> bool {
         match verdict {
-            Verdict::Allowed => self.rtmp_let_in(now, rtmp, message_stream),
+            Verdict::Allowed => self.rtmp_let_in(now, rtmp, number),
             Verdict::Refused(why) => {
-                let is_it = |held: &Held| held.message_stream == message_stream;
+                let is_it = |held: &Held| held.number == number;
                 if let Some(at) = rtmp.held.iter().position(is_it) {
                     let held = rtmp.held.swap_remove(at);
-                    rtmp.refuse(message_stream, &held.request, &why);
+                    rtmp.refuse(held.message_stream, &held.request, &why);
                 }
+                false
             }
         }
-        self.rtmp_events(now, rtmp)
     }
 
     /// Keeps the media of a publisher that does not wait to be let in, within bounds; answers
@@ -262,9 +277,12 @@ impl Gateway {
         rtmp.tell_end(now, playing);
         let client = rtmp.peer.to_string();
         let after = now.duration_since(playing.since);
-        self.notify_callback(CallbackEvent::Stop, || {
-            stopped("rtmp", &client, &playing.key, after.as_millis() as u64)
-        });
+        if !is_members_stream(&playing.key) {
+            self.notify_callback(CallbackEvent::Stop, || {
+                let user = playing.user.as_deref();
+                stopped("rtmp", &client, user, &playing.key, after)
+            });
+        }
     }
 }
 
@@ -272,14 +290,16 @@ impl Gateway {
 pub(in crate::gateway) fn stopped(
     protocol: &str,
     client: &str,
+    user: Option<&str>,
     key: &str,
-    duration_ms: u64,
+    after: Duration,
 ) -> Value {
     json!({
         "protocol": protocol,
         "client": client,
+        "user": user,
         "stream": key,
-        "duration_ms": duration_ms,
+        "duration_ms": after.as_millis() as u64,
     })
 }
 

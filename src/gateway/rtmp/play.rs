@@ -20,6 +20,8 @@ pub(in crate::gateway) struct Playing {
     pub(in crate::gateway) stream: StreamId,
     /// The stream's name, which the log still tells when the stream has ended.
     pub(super) key: Arc<str>,
+    /// Who plays, by its token.
+    pub(super) user: Option<String>,
     pub(in crate::gateway) player: RtmpPlayer,
     pub(in crate::gateway) since: Instant,
     /// What its member's conversation knows of what was sent.
@@ -62,7 +64,8 @@ impl Gateway {
         rtmp: &mut RtmpConnection,
         message_stream: u32,
         request: PlayRequest,
-    ) {
+        user: Option<String>,
+    ) -> bool {
         let key = &request.name.key;
         let peer = rtmp.peer_id(message_stream);
         let is_members = is_members_stream(key);
@@ -76,7 +79,7 @@ impl Gateway {
             let text = format!("Playing {key} is refused: {error}.");
             rtmp.session
                 .reject_play(message_stream, PlayRefusal::BadAuth, &text);
-            return;
+            return false;
         }
         let published = self
             .hub
@@ -88,7 +91,7 @@ impl Gateway {
             let text = format!("Stream {key} is not published.");
             rtmp.session
                 .reject_play(message_stream, PlayRefusal::StreamNotFound, &text);
-            return;
+            return false;
         }
         let id = match self.hub.open(key) {
             Ok(id) => id,
@@ -97,7 +100,7 @@ impl Gateway {
                 self.conversations.leg_ended(peer, MediaReason::Error);
                 rtmp.session
                     .reject_play(message_stream, PlayRefusal::Failed, &error.to_string());
-                return;
+                return false;
             }
         };
         self.stats.session("rtmp_play");
@@ -106,7 +109,7 @@ impl Gateway {
         }
         let start = self.rtmp_start(now, id);
         let Some(stream) = self.hub.get(id) else {
-            return;
+            return false;
         };
         let mut player = RtmpPlayer::new(message_stream, stream, start);
         let sound_only = request.name.query_value("media") == Some("audio");
@@ -116,6 +119,7 @@ impl Gateway {
             message_stream,
             stream: id,
             key: stream.key.clone(),
+            user,
             player,
             since: now,
             first: FirstSent::default(),
@@ -138,6 +142,7 @@ impl Gateway {
         self.player_came(now, id, rtmp.peer_id(message_stream));
         // The cached pictures go out in this turn.
         self.serve_connection(rtmp);
+        true
     }
 
     /// Ends what a NetStream plays.

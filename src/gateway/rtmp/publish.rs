@@ -22,6 +22,7 @@ pub(super) struct Publishing {
 }
 
 impl Gateway {
+    /// Has a NetStream publish; answers whether it does.
     pub(super) fn rtmp_publish(
         &mut self,
         now: Instant,
@@ -29,7 +30,7 @@ impl Gateway {
         message_stream: u32,
         request: PublishRequest,
         admitted: Admitted,
-    ) {
+    ) -> bool {
         let key = &request.name.key;
         let peer = rtmp.peer_id(message_stream);
         if is_members_stream(key)
@@ -42,7 +43,7 @@ impl Gateway {
             let text = format!("Publishing {key} is refused: {error}.");
             rtmp.session
                 .reject_publish(message_stream, PublishRefusal::BadAuth, &text);
-            return;
+            return false;
         }
         let program = rtmp
             .session
@@ -102,6 +103,7 @@ impl Gateway {
                 self.keep_members_stream(id);
                 self.conversations.publishes(peer, id);
                 self.publisher_came(now, id);
+                true
             }
             Err(error) => {
                 self.conversations.leg_ended(peer, MediaReason::Error);
@@ -120,6 +122,7 @@ impl Gateway {
                 });
                 let text = format!("Stream {} is refused: {error}.", request.name.key);
                 rtmp.session.reject_publish(message_stream, refusal, &text);
+                false
             }
         }
     }

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::setup::SetUp;
 use super::{
-    CallKey, Conversations, Named, No, Notice, Owner, Pending, Question, RoomKey, SessionKey, no,
+    CallKey, CallNews, Conversations, Named, No, Notice, Owner, Pending, Question, RoomKey,
+    SessionKey, no,
 };
 use crate::signaling::message::answer::{CallPhase, CallState, Done};
 use crate::signaling::message::event::{CallEnd, Caller, ClosedReason, EndReason, Event};
@@ -67,6 +68,9 @@ impl Conversations {
             return;
         };
         let question = Question::Invite {
+            conn: asking.conn,
+            kind: asking.kind,
+            means,
             user: asking.user.clone(),
             rights: asking.rights.clone(),
             to: to.clone(),
@@ -147,11 +151,7 @@ impl Conversations {
         }
         self.review_user(&caller.user);
         self.review_user(to);
-        self.notice(Notice::Invited {
-            call: key.name(),
-            from: caller.user,
-            to: to.clone(),
-        });
+        self.call_notice(key, CallNews::Calling);
         Ok(Done::Call(Box::new(state(key, CallPhase::Inviting))))
     }
 
@@ -216,6 +216,7 @@ impl Conversations {
         if !std::mem::replace(&mut call.has_rung, true) {
             let caller = call.caller;
             self.tell(caller, &Event::CallRinging { call: key.name() });
+            self.call_notice(key, CallNews::Ringing);
         }
         Ok(Done::Nothing {})
     }
@@ -299,11 +300,8 @@ impl Conversations {
         }
         if let Some(by) = by {
             self.review_user(&by);
-            self.notice(Notice::Accepted {
-                call: key.name(),
-                by,
-            });
         }
+        self.call_notice(key, CallNews::Accepted);
         self.accepted_answer(now, session, key)
     }
 
@@ -381,11 +379,12 @@ impl Conversations {
         let Some(call) = self.calls.remove(&key) else {
             return;
         };
-        let talked = call.talk.as_ref().map(|talk| {
-            let span = now.duration_since(talk.since);
-            span.as_millis() as u64
-        });
-        log::info!("call {key}: over ({}), {talked:?} ms", reason.as_str());
+        let talked = call
+            .talk
+            .as_ref()
+            .map(|talk| now.duration_since(talk.since));
+        let talked_ms = talked.map(|talked| talked.as_millis() as u64);
+        log::info!("call {key}: over ({}), {talked_ms:?} ms", reason.as_str());
         self.counts.calls_ended(reason);
         let mut sessions = call.sessions();
         // Whoever died is not among those that are rung any more.
@@ -399,7 +398,7 @@ impl Conversations {
                     false => reason,
                 },
                 by: by.clone(),
-                duration_ms: talked,
+                duration_ms: talked_ms,
             };
             self.leave_call(session, key, end, Some(session) != silent);
         }
@@ -412,11 +411,31 @@ impl Conversations {
         }
         self.review_user(&call.caller_user);
         self.review_user(&call.callee_user);
-        self.notice(Notice::Ended {
+        self.notice(Notice::Call {
             call: key.name(),
-            reason: reason.as_str(),
-            talked_ms: talked,
+            from: call.caller_user,
+            to: call.callee_user,
+            news: CallNews::Ended {
+                reason: reason.as_str(),
+                by,
+                talked,
+                set_up: call.talk.and_then(|talk| talk.took),
+            },
         });
+    }
+
+    /// Tells what became of a call that is not over.
+    fn call_notice(&mut self, key: CallKey, news: CallNews) {
+        if let Some(call) = self.calls.get(&key) {
+            let (from, to) = (call.caller_user.clone(), call.callee_user.clone());
+            let call = key.name();
+            self.notice(Notice::Call {
+                call,
+                from,
+                to,
+                news,
+            });
+        }
     }
 
     /// A session has no part in a call any more.

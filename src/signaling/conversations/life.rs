@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Conversations, Notice, Output, Owner, SessionKey};
+use super::{Conversations, Output, Owner, SessionKey};
 use crate::ids::{ConnId, PeerId};
 use crate::signaling::message::Name;
 use crate::signaling::message::answer;
@@ -124,7 +124,6 @@ impl Conversations {
         self.by_secret.remove(&session.secret);
         log::info!("call {key}: {} is gone", session.user);
         self.forget_device(&session.user, key);
-        self.notice(Notice::Disconnected { user: session.user });
     }
 
     /// Ends a session of `user` that has neither WebSocket nor media, to make room for another

@@ -29,7 +29,7 @@ mod tokens;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::message::answer::{self, Done};
 use super::message::event::{ByeReason, Event};
@@ -137,6 +137,10 @@ pub enum Question {
     },
     /// Join a room, making it if it is not there.
     Join {
+        /// On which connection, if it still has one.
+        conn: Option<ConnId>,
+        /// How its media goes.
+        kind: Kind,
         /// Who.
         user: Name,
         /// What it may do.
@@ -146,6 +150,12 @@ pub enum Question {
     },
     /// Call somebody.
     Invite {
+        /// On which connection, if it still has one.
+        conn: Option<ConnId>,
+        /// How its media goes.
+        kind: Kind,
+        /// What the caller is going to send.
+        means: Means,
         /// Who.
         user: Name,
         /// What it may do.
@@ -192,39 +202,52 @@ pub struct Offer {
 
 /// What an operator may want to know.
 #[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "the names say it")]
 pub enum Notice {
-    Connected {
-        user: Name,
-        kind: Kind,
-    },
-    Disconnected {
-        user: Name,
-    },
-    Joined {
-        room: Name,
-        user: Name,
-        member: Name,
-    },
+    /// A member left a room that is not a call's.
     Left {
+        /// The room.
         room: Name,
+        /// Who left.
         user: Name,
+        /// As which member.
         member: Name,
+        /// As in `member.left` and `room.closed`.
         reason: &'static str,
+        /// For how long it was one.
+        stayed: Duration,
     },
-    Invited {
+    /// A call went on.
+    Call {
+        /// The call.
         call: Name,
+        /// Who calls.
         from: Name,
+        /// Whom.
         to: Name,
+        /// What became of it.
+        news: CallNews,
     },
-    Accepted {
-        call: Name,
-        by: Name,
-    },
+}
+
+/// What became of a call.
+#[derive(Clone, Debug)]
+pub enum CallNews {
+    /// The callee's devices were told.
+    Calling,
+    /// One of them rings.
+    Ringing,
+    /// It was accepted.
+    Accepted,
+    /// It is over.
     Ended {
-        call: Name,
+        /// As in `call.ended`.
         reason: &'static str,
-        talked_ms: Option<u64>,
+        /// Who ended it, if somebody did.
+        by: Option<Name>,
+        /// For how long both talked, if it was accepted.
+        talked: Option<Duration>,
+        /// How long it took from the acceptance until both saw and heard each other, if they did.
+        set_up: Option<Duration>,
     },
 }
 
@@ -434,10 +457,11 @@ impl Conversations {
         }
     }
 
-    /// The gateway's word on a question.
-    pub fn decided(&mut self, now: Instant, ticket: Ticket, decision: Decision) {
+    /// The gateway's word on a question. Answers whether what was asked for began: who asked may
+    /// be gone, or something else may stand against it by now.
+    pub fn decided(&mut self, now: Instant, ticket: Ticket, decision: Decision) -> bool {
         let Some(pending) = self.pending.remove(&ticket) else {
-            return;
+            return false;
         };
         let denial = match &decision {
             Decision::Allowed(_) => None,
@@ -457,7 +481,9 @@ impl Conversations {
                     Some(denial) => Err(denial),
                     None => self.create_room(now, session, room, members_max),
                 };
+                let begun = matches!(result, Ok(Done::Room { .. }));
                 self.answer(session, &id, result);
+                begun
             }
             Pending::Join {
                 session,
@@ -470,7 +496,9 @@ impl Conversations {
                     Some(denial) => Err(denial),
                     None => self.join_room(now, session, &room, create, means),
                 };
+                let begun = matches!(result, Ok(Done::Joined(_)));
                 self.answer(session, &id, result);
+                begun
             }
             Pending::Invite {
                 session,
@@ -482,11 +510,14 @@ impl Conversations {
                     Some(denial) => Err(denial),
                     None => self.invite(now, session, &to, means),
                 };
+                let begun = matches!(result, Ok(Done::Call(_)));
                 self.answer(session, &id, result);
+                begun
             }
             // Answered by `offer_answered`.
             offer @ Pending::Offer { .. } => {
                 self.pending.insert(ticket, offer);
+                false
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{
     CallKey, Conversations, MemberKey, Named, No, Notice, Output, Owner, Pending, Question,
-    RoomKey, SessionKey, no,
+    RoomKey, SessionKey, Ticket, no,
 };
 use crate::ids::{PeerId, StreamId};
 use crate::signaling::message::answer::{
@@ -172,6 +172,8 @@ impl Conversations {
             return self.answer(session, &id, result);
         }
         let question = Question::Join {
+            conn: asking.conn,
+            kind: asking.kind,
             user: asking.user.clone(),
             rights: asking.rights.clone(),
             room: room.clone(),
@@ -289,11 +291,6 @@ impl Conversations {
             };
             self.tell_member(*other, &event);
         }
-        self.notice(Notice::Joined {
-            room: name,
-            user,
-            member: key.name(),
-        });
         key
     }
 
@@ -304,6 +301,7 @@ impl Conversations {
         name: &Name,
     ) -> Result<Done, No> {
         let Ok(member) = self.member_in(session, name) else {
+            self.forget_joins(session, name);
             return Ok(Done::Nothing {});
         };
         let call = self.room_of(member).and_then(|room| room.call);
@@ -316,6 +314,27 @@ impl Conversations {
             None => self.remove_member(now, member, LeftReason::Left),
         }
         Ok(Done::Nothing {})
+    }
+
+    /// Whoever leaves a room does not want to be let into it any more.
+    fn forget_joins(&mut self, session: SessionKey, name: &Name) {
+        let joins = |pending: &Pending| match pending {
+            Pending::Join {
+                session: of, room, ..
+            } => *of == session && room == name,
+            _ => false,
+        };
+        let all = self.pending.iter();
+        let forgotten: Vec<Ticket> = all
+            .filter(|(_, pending)| joins(pending))
+            .map(|(ticket, _)| *ticket)
+            .collect();
+        for ticket in forgotten {
+            if let Some(Pending::Join { id, .. }) = self.pending.remove(&ticket) {
+                let text = format!("Room {name} was left before it was joined.");
+                self.answer(session, &id, no(Reason::NotInRoom, text));
+            }
+        }
     }
 
     /// A member is no more, with all it sends and receives; the others are told.
@@ -360,6 +379,7 @@ impl Conversations {
             user: member.user,
             member: key.name(),
             reason: reason.as_str(),
+            stayed: now.duration_since(member.since),
         });
     }
 
@@ -393,6 +413,7 @@ impl Conversations {
             return;
         };
         let (name, members) = (room.name.clone(), room.members.clone());
+        let is_call = room.call.is_some();
         for member in &members {
             for other in &members {
                 self.tokens.forget(*member, *other);
@@ -411,12 +432,15 @@ impl Conversations {
                 };
                 self.tell(gone.session, &event);
             }
-            self.notice(Notice::Left {
-                room: name.clone(),
-                user: gone.user,
-                member: member.name(),
-                reason: reason.as_str(),
-            });
+            if !is_call {
+                self.notice(Notice::Left {
+                    room: name.clone(),
+                    user: gone.user,
+                    member: member.name(),
+                    reason: reason.as_str(),
+                    stayed: now.duration_since(gone.since),
+                });
+            }
         }
         self.drop_room(now, key);
     }

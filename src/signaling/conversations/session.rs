@@ -5,9 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
 use super::{CallKey, MemberKey};
-use super::{
-    Conversations, Decision, Identity, No, Notice, Owner, Pending, Question, SessionKey, no,
-};
+use super::{Conversations, Decision, Identity, No, Owner, Pending, Question, SessionKey, no};
 use crate::access;
 use crate::ids::ConnId;
 use crate::signaling::message::answer::{self, CallState, Done, Welcome};
@@ -222,9 +220,11 @@ impl Conversations {
         id: RequestId,
         hello: Hello,
         decision: Decision,
-    ) {
-        let Some(link) = self.links.get_mut(&conn) else {
-            return;
+    ) -> bool {
+        // It may have closed while the answer was awaited.
+        let link = self.links.get_mut(&conn);
+        let Some(link) = link.filter(|link| !link.is_closing) else {
+            return false;
         };
         link.hello = None;
         let result = match decision {
@@ -233,13 +233,17 @@ impl Conversations {
             Decision::Denied(reason, text) => no(reason, text),
         };
         match result {
-            Ok(key) => self.welcome(now, conn, &id, key, false),
+            Ok(key) => {
+                self.welcome(now, conn, &id, key, false);
+                true
+            }
             Err(denial) => {
                 let is_stranger = matches!(denial.0, Reason::Unauthorized | Reason::TokenExpired);
                 self.refuse(conn, &id, denial);
                 if is_stranger {
                     self.close_link(conn, ByeReason::Unauthorized);
                 }
+                false
             }
         }
     }
@@ -302,10 +306,6 @@ impl Conversations {
             .push(key);
         self.counts.sessions += 1;
         self.review_user(&user);
-        self.notice(Notice::Connected {
-            user,
-            kind: hello.kind,
-        });
         Ok(key)
     }
 
