@@ -57,7 +57,8 @@ pub struct Viewer {
     audio: u64,
     audio_started: bool,
     sound_pace: SoundPace,
-    /// The last RTP time of a picture, as time on the stream's clock.
+    /// The last RTP time of a sound and of a picture, as time on the stream's clock.
+    sound_stamp: Option<MediaTime>,
     video_stamp: Option<MediaTime>,
     replayed: Option<Instant>,
     /// When the cached key frame is to be sent by itself, as a still, and how often it was.
@@ -130,6 +131,7 @@ impl Viewer {
             audio: 0,
             audio_started: false,
             sound_pace: SoundPace::default(),
+            sound_stamp: None,
             video_stamp: None,
             replayed: None,
             still: None,
@@ -276,14 +278,19 @@ impl Viewer {
                 self.thinned += 1;
                 continue;
             }
-            if !self.sound_pace.takes(now, entry.frame.pts) {
+            let stamp = entry.live_pts();
+            // Where a stream comes in again, stamps go back: what would be played twice is left out.
+            if self.sound_stamp.is_some_and(|last| stamp <= last)
+                || !self.sound_pace.takes(now, stamp)
+            {
                 continue;
             }
-            let rtp_time = rtp_time(entry.frame.pts, AUDIO_RATE_HZ);
+            self.sound_stamp = Some(stamp);
+            let rtp_time = rtp_time(stamp, AUDIO_RATE_HZ);
             let payloads = entry
                 .rtp
                 .get_or_init(|| [Arc::from(&*entry.frame.payload)].into());
-            let capture = report_instant(stream, entry.frame.pts, now);
+            let capture = report_instant(stream, stamp, now);
             session.write_audio(now, &payloads[0], rtp_time, capture);
             served.packets += 1;
         }
@@ -444,7 +451,7 @@ impl Viewer {
     ) {
         let stamp = match self.begun {
             Some(begun) => begun.stamp,
-            None => self.stamp(entry.frame.pts),
+            None => self.stamp(entry.live_pts()),
         };
         let from = self.begun.map_or(0, |begun| begun.packets);
         let payloads = entry
@@ -673,7 +680,7 @@ fn sending_time(now: Instant, stream: &Stream) -> MediaTime {
         return live;
     };
     let waited = MediaTime::from_duration(now.saturating_duration_since(newest.arrival));
-    live.min(newest.frame.pts + waited + JITTER_MAX)
+    live.min(newest.live_pts() + waited + JITTER_MAX)
 }
 
 /// The picture as RTP payloads; a key frame carries the parameter sets of its configuration.

@@ -219,7 +219,7 @@ sections! {
         /// RTP payload of a video packet we send, in bytes.
         payload_bytes_max: usize = 1_160, 500..=1_400;
         /// Sent packets kept per viewer to answer NACKs.
-        rtx_packets_max: usize = 256, 16..=4_096;
+        rtx_packets_max: usize = 1_000, 16..=4_096;
         /// How long a sent packet is kept to answer NACKs.
         rtx_duration as rtx_duration_ms: Duration = millis(1_000), 100..=10_000;
         /// Retransmitted bytes over sent bytes, at most.

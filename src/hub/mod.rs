@@ -4,6 +4,7 @@
 //! player that waits for one, and goes when both are gone.
 
 mod live_clock;
+mod live_stamp;
 mod meter;
 mod ring;
 mod stream;

@@ -43,10 +43,20 @@ pub struct Entry {
     pub arrival: Instant,
     /// What a browser gets of it.
     pub browser: BrowserView,
+    /// How much later than its own time it is stamped for browsers: see
+    /// [`LiveStamp`](super::live_stamp::LiveStamp).
+    shift: MediaTime,
     /// The frame as an RTMP message cut into chunks.
     pub rtmp: OnceCell<SharedMessage>,
     /// The frame as RTP payloads, in order; the marker belongs to the last.
     pub rtp: OnceCell<Box<[Arc<[u8]>]>>,
+}
+
+impl Entry {
+    /// Its time of presentation as browsers are told it.
+    pub fn live_pts(&self) -> MediaTime {
+        self.frame.pts + self.shift
+    }
 }
 
 /// What a browser, which cannot show pictures out of order, gets of a frame.
@@ -76,6 +86,8 @@ pub struct Ring {
     gop_bytes: usize,
     /// Before this index no frame has its RTP form any more.
     rtp_from: u64,
+    /// The shift of what is pushed from now on.
+    pub(super) shift: MediaTime,
     limits: RingLimits,
 }
 
@@ -90,6 +102,7 @@ impl Ring {
             gop_start: None,
             gop_bytes: 0,
             rtp_from: 0,
+            shift: MediaTime::ZERO,
             limits,
         }
     }
@@ -123,6 +136,7 @@ impl Ring {
             offset: self.pushed,
             arrival,
             browser,
+            shift: self.shift,
             rtmp: OnceCell::new(),
             rtp: OnceCell::new(),
         });

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::live_clock::LiveClock;
+use super::live_stamp::LiveStamp;
 use super::meter::Meter;
 use super::ring::{BrowserView, Ring, RingLimits};
 use super::surge::Surge;
@@ -47,6 +48,7 @@ pub struct Stream {
     clock: Option<LiveClock>,
     /// Media that waited and comes at once.
     pub surge: Surge,
+    live_stamp: LiveStamp,
     /// The newest sound of the publisher.
     pub newest_sound: Option<MediaTime>,
     /// Where the present publisher's time begins at the earliest.
@@ -157,6 +159,7 @@ impl Stream {
             health: VideoHealth::default(),
             clock: None,
             surge: Surge::default(),
+            live_stamp: LiveStamp::default(),
             newest_sound: None,
             resume: MediaTime::ZERO,
         }
@@ -254,6 +257,7 @@ impl Stream {
             Some(clock) => {
                 let late = clock.live(now) - frame.dts;
                 self.surge.observe(frame.dts, now, late);
+                self.ring.shift = self.live_stamp.observe(frame.codec.kind(), now, late);
                 clock.observe(frame.dts, now);
             }
             None => self.clock = Some(LiveClock::starting(frame.dts, now)),

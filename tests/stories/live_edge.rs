@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::common::browser::{Kind, Seen};
-use crate::common::clip::{AUDIO, VIDEO};
+use crate::common::clip::{AUDIO, Clip, Feed, VIDEO};
 use crate::common::world::{Link, World, coded};
 
 /// What a viewer got of a track: arrival and RTP time.
@@ -157,5 +157,73 @@ fn a_lossy_publisher_holds_no_more_than_its_waits() {
         assert!(rtp["sound_wait_ms"].as_u64().unwrap() <= 120, "{rtp}");
         // Holes that follow one another each have their own wait.
         assert!(held <= 2 * wait + 50, "{held} of {wait}");
+    }
+}
+
+/// The clip over a path that is dead from `from_ms` for `dead_ms`, and then carries `percent` of the
+/// stream's rate until all is there.
+fn held_back(from_ms: u64, dead_ms: u64, percent: u64) -> Feed {
+    let due = move |time: u64| {
+        let after = time.saturating_sub(from_ms);
+        match time >= from_ms {
+            true => time.max(from_ms + dead_ms + after * 100 / percent),
+            false => time,
+        }
+    };
+    let feed = Clip::load().feed().map(move |(time, mut tag)| {
+        tag.timestamp = time as u32;
+        (due(time), tag)
+    });
+    feed.own_timestamps()
+}
+
+/// A publisher's network is dead for three seconds, and then brings what waited quickly, or hardly
+/// quicker than it was made. A browser must not take this for a bad network of its own: what
+/// it gets is never late against its stamps, and sound and picture stay together.
+#[test]
+fn what_a_publisher_held_back_is_live_by_its_stamps() {
+    for percent in [5_000, 400, 180, 130] {
+        let mut world = World::new();
+        world.rtmp_publish_feed("live/a", held_back(6_500, 3_000, percent));
+        world.run_ms(2_500);
+        let viewer = world.whep("live/a").expect("accepted");
+        world.run_ms(7_000);
+        let over = world.now;
+        world.run_ms(20_000);
+        let mut late: Vec<Vec<(Instant, f64)>> = Vec::new();
+        for (kind, rate) in [(Kind::Video, 90_000.0), (Kind::Audio, 48_000.0)] {
+            let all = got(&world, viewer, kind);
+            let (origin, first) = all[0];
+            let offset = |(at, time): &(Instant, u64)| {
+                (*at - origin).as_secs_f64() - (*time as f64 - first as f64) / rate
+            };
+            let least = all.iter().map(offset).fold(f64::MAX, f64::min);
+            let after: Vec<_> = all.iter().filter(|(at, _)| *at >= over).collect();
+            late.push(
+                after
+                    .iter()
+                    .map(|one| (one.0, offset(one) - least))
+                    .collect(),
+            );
+        }
+        // Before this, pictures and sound were three seconds late, and as long as the backlog took.
+        let [pictures, sounds] = &late[..] else {
+            unreachable!("two tracks");
+        };
+        for (at, late) in pictures.iter().chain(sounds) {
+            let after = at.duration_since(over);
+            assert!(*late < 0.1, "{percent}: {late} s late {after:?} after");
+        }
+        let mut apart = 0.0_f64;
+        for (at, late) in pictures {
+            let near = sounds.iter().rfind(|(sound, _)| sound <= at);
+            if let Some((_, sound)) = near {
+                apart = apart.max((late - sound).abs());
+            }
+        }
+        assert!(
+            apart <= 0.06,
+            "{percent}: sound and picture {apart} s apart"
+        );
     }
 }

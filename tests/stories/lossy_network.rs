@@ -1,7 +1,7 @@
 //! Loss, reordering, doubling and delay between browsers and the gateway.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::browser::{Kind, Seen};
 use crate::common::clip::{AUDIO, Clip, VIDEO};
@@ -145,7 +145,73 @@ fn asked(world: &World, browser: usize) -> usize {
         .count()
 }
 
-/// Case 38: a viewer's losses are mended by retransmission.
+/// Case 38: a key frame of 300 kB leaves in slices. That any packet of it can be repeated for a second
+/// is shown beside the cache.
+#[test]
+fn a_large_key_frame_is_paced() {
+    let feed = Clip::load().feed().map(|(time, mut tag)| {
+        if tag.type_id == VIDEO && tag.payload[0] == 0x17 && tag.payload[1] == 1 {
+            tag.payload = with_last_nal_of(&tag.payload, 300_000);
+        }
+        (time, tag)
+    });
+    let mut world = World::new();
+    world.rtmp_publish_feed("live/a", feed);
+    world.run_ms(2_500);
+    let viewer = world.whep("live/a").expect("accepted");
+    world.run_ms(3_000);
+    // The picture that is arriving.
+    let arriving = |world: &World| {
+        let last = pictures_packets(world, viewer);
+        let newest = last.last().map(|(_, _, time)| *time);
+        let of_it = last.iter().filter(|(_, _, time)| Some(*time) == newest);
+        of_it.count()
+    };
+    assert!(world.run_until_ms(1_500, |world| (70..200).contains(&arriving(world))));
+    let begun = world.now;
+    world.run_ms(500);
+    let mut lately = pictures_packets(&world, viewer);
+    lately.retain(|(at, _, _)| *at >= begun - Duration::from_millis(200));
+    lately.sort_by_key(|(_, sequence, _)| *sequence);
+    assert!(lately.windows(2).all(|pair| pair[1].1 - pair[0].1 == 1));
+    // At 50 Mbit/s.
+    let time = lately.iter().find(|(at, _, _)| *at >= begun).unwrap().2;
+    let mut of_it = lately.iter().filter(|packet| packet.2 == time);
+    let (first, last) = (of_it.next().unwrap(), of_it.next_back().unwrap());
+    assert!(last.1 - first.1 > 250, "{}", last.1 - first.1);
+    crate::common::watch::assert_ms(last.0 - first.0, 35..=100);
+}
+
+/// The picture of a tag with its last unit made so long.
+fn with_last_nal_of(body: &[u8], length: usize) -> bytes::Bytes {
+    let mut at = 5;
+    let mut last = at;
+    while let Some(head) = body.get(at..at + 4) {
+        last = at;
+        at += 4 + u32::from_be_bytes(head.try_into().unwrap()) as usize;
+    }
+    let mut made = body.to_vec();
+    made[last..last + 4].copy_from_slice(&(length as u32).to_be_bytes());
+    made.resize(last + 4 + length, 0xa5);
+    made.into()
+}
+
+/// The packets of pictures that a viewer got: arrival, sequence number, RTP time.
+fn pictures_packets(world: &World, viewer: usize) -> Vec<(Instant, u64, u64)> {
+    let seen = world.browser(viewer).seen.iter();
+    seen.filter_map(|(at, seen)| match seen {
+        Seen::Rtp {
+            kind: Kind::Video,
+            sequence,
+            rtp_time,
+            ..
+        } => Some((*at, *sequence, *rtp_time)),
+        _ => None,
+    })
+    .collect()
+}
+
+/// A viewer's losses are mended by retransmission.
 #[test]
 fn a_viewer_with_losses_gets_its_packets_again() {
     for loss_permille in [10, 50] {

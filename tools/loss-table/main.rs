@@ -235,12 +235,15 @@ fn downlink(link: Link, seconds: u64) -> Figures {
     world.run_ms(2_500);
     world.link.delay = link.delay;
     let viewer = world.whep("live/a").expect("accepted");
+    let mut screen = Screen::new(link.delay * 2);
     // Joined, and on with the next key frame.
-    world.run_ms(5_000);
+    for _ in 0..1_000 {
+        world.run_ms(5);
+        screen.look(&world, viewer);
+    }
     world.reseed(SEED);
     world.link = link;
     let (from, until) = (world.now, world.now + Duration::from_secs(seconds));
-    let mut screen = Screen::new(link.delay * 2);
     let mut asked = 0;
     while world.now < until {
         world.run_ms(5);
@@ -253,8 +256,10 @@ fn downlink(link: Link, seconds: u64) -> Figures {
         delay: link.delay,
         ..Link::default()
     };
-    world.run_ms(3_000);
-    screen.look(&world, viewer);
+    for _ in 0..600 {
+        world.run_ms(5);
+        screen.look(&world, viewer);
+    }
 
     // A picture is sent 40 ms after the one before; its stamp says which it is, unless it came
     // from the cache.

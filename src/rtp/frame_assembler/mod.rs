@@ -185,7 +185,8 @@ impl FrameAssembler {
     }
 
     /// Fits the waits to the round-trip time: a hole waits for two tries of a retransmission, 100
-    /// to 500 ms.
+    /// to 800 ms. Where the first try is lost too, the second costs less than a new key frame, which
+    /// takes a round trip and its own size.
     pub fn set_rtt(&mut self, rtt: Duration) {
         let tries = rtt.saturating_mul(2).saturating_add(NACK_DELAY * 2);
         self.hole_wait = tries.clamp(HOLE_WAIT_MIN, HOLE_WAIT_MAX);
@@ -567,7 +568,7 @@ const NACK_DELAY: Duration = Duration::from_millis(50);
 /// Bounds of the wait for a retransmission: shorter gives up what one try would have saved, longer
 /// is a freeze that a key frame ends sooner.
 const HOLE_WAIT_MIN: Duration = Duration::from_millis(100);
-const HOLE_WAIT_MAX: Duration = Duration::from_millis(500);
+const HOLE_WAIT_MAX: Duration = Duration::from_millis(800);
 
 /// Longest time between key frame requests that a round-trip time can bring about.
 const KEYFRAME_INTERVAL_MAX: Duration = Duration::from_secs(2);

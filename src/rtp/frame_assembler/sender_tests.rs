@@ -164,7 +164,14 @@ fn a_limit_without_room_is_not_taken_at_its_word() {
 fn waits_follow_the_round_trip_time() {
     let mut assembler = FrameAssembler::new(Limits::default());
     assert_eq!(assembler.hole_wait(), Duration::from_millis(200));
-    for (rtt, wait) in [(0, 100), (30, 160), (100, 300), (200, 500), (5_000, 500)] {
+    for (rtt, wait) in [
+        (0, 100),
+        (30, 160),
+        (100, 300),
+        (200, 500),
+        (300, 700),
+        (5_000, 800),
+    ] {
         assembler.set_rtt(Duration::from_millis(rtt));
         assert_eq!(assembler.hole_wait(), Duration::from_millis(wait));
     }

@@ -205,3 +205,33 @@ fn what_is_kept_is_bounded_and_nothing_is_kept_for_who_cannot_ask() {
     assert_eq!(other.history.sent.len(), 0);
     assert_eq!(repeats(&mut other, now, 65_000..65_010), 0);
 }
+
+/// CASES 38: with the defaults of `gateway.toml` each packet of a key frame of 300 kB can be
+/// repeated for a second, while the stream goes on.
+#[test]
+fn case_38_any_packet_of_a_large_key_frame_is_repeated_for_a_second() {
+    let limits = HistoryLimits {
+        packets: 1_000,
+        duration: Duration::from_secs(1),
+        ratio: Some(0.3),
+    };
+    let payload = 1_160;
+    let packets = 300_000_usize.div_ceil(payload);
+    for lost in 0..packets as u16 {
+        let begin = Instant::now();
+        let mut source = source(limits, begin);
+        trains(&mut source, begin, None, &vec![payload; packets]);
+        // 5 Mbit/s.
+        for n in 1..=24 {
+            let now = begin + Duration::from_millis(40 * n);
+            trains(&mut source, now, None, &[payload; 21]);
+        }
+        let now = begin + Duration::from_millis(990);
+        let asked = 65_000_u16.wrapping_add(lost);
+        assert_eq!(
+            repeats(&mut source, now, [asked].into_iter()),
+            1,
+            "packet {lost}"
+        );
+    }
+}
