@@ -90,6 +90,8 @@ impl Server {
         let (udp_socket, ice_tcp) = webrtc_sockets(&config)?;
         let (rtmp_addr, http_addr) = (local_address(&rtmp), local_address(&http));
         let udp_addr = local_address(&udp_socket);
+        // Port 0 became a real one, which members of rooms are told.
+        config.rtmp.listen.set_port(rtmp_addr.port());
         report_options(&config, &rtmp, &udp_socket);
 
         let local = interfaces::local_addresses().map_err(system("interfaces"))?;

@@ -306,3 +306,87 @@ fn names_of_rooms_are_not_for_streams_by_url() {
         403
     );
 }
+
+/// Who signs in at `/ws` is who the token says, and may what it says.
+#[test]
+fn signing_in_by_a_token_gives_its_user_and_its_rights() {
+    let mut world = closed(&[]);
+    let exp = UNIX_START.as_secs() + 3_600;
+    let claims = json!({
+        "sub": "dr-li", "name": "Dr. Li", "rights": ["call", "room"], "rooms": ["ward-*"], "exp": exp,
+    });
+    let good = hs256(&claims);
+    let hello = |world: &mut World, fields: serde_json::Value| {
+        let client = world.ws();
+        (client, world.hello(client, fields))
+    };
+
+    let (client, answer) = hello(&mut world, json!({"kind": "webrtc", "token": good}));
+    assert_eq!(
+        (&answer["user"], &answer["name"]),
+        (&json!("dr-li"), &json!("Dr. Li")),
+        "{answer}"
+    );
+    let joined = world.ask(
+        client,
+        json!({"type": "room.join", "room": "ward-3", "create": true}),
+    );
+    assert_eq!(joined["type"], "ok", "{joined}");
+    world.ask_ok(client, json!({"type": "room.leave", "room": "ward-3"}));
+    let outside = world.ask(
+        client,
+        json!({"type": "room.join", "room": "board", "create": true}),
+    );
+    assert_eq!(outside["reason"], "forbidden", "{outside}");
+
+    // The field must be absent or equal.
+    let (_, same) = hello(
+        &mut world,
+        json!({"kind": "rtmp", "token": good, "user": "dr-li"}),
+    );
+    assert_eq!(same["type"], "ok", "{same}");
+    let (_, other) = hello(
+        &mut world,
+        json!({"kind": "rtmp", "token": good, "user": "anna"}),
+    );
+    assert_eq!(other["reason"], "unauthorized", "{other}");
+
+    let caller = hs256(&json!({"sub": "anna", "rights": ["call"], "exp": exp}));
+    let (anna, answer) = hello(&mut world, json!({"kind": "rtmp", "token": caller}));
+    assert_eq!(answer["type"], "ok", "{answer}");
+    let joined = world.ask(
+        anna,
+        json!({"type": "room.join", "room": "ward-3", "create": true}),
+    );
+    assert_eq!(joined["reason"], "forbidden", "{joined}");
+    let rung = world.ask(
+        anna,
+        json!({"type": "call.invite", "to": "dr-li", "audio": true, "video": true}),
+    );
+    assert_eq!(rung["state"], "inviting", "{rung}");
+
+    for (token, reason) in [
+        (expiring("x", &["call"], &[], 0), "token_expired"),
+        (token("x", &["publish", "play"], &["*"]), "forbidden"),
+        (format!("{good}x"), "unauthorized"),
+        ("guess".to_owned(), "unauthorized"),
+    ] {
+        world.run_ms(31_000);
+        let (_, refused) = hello(
+            &mut world,
+            json!({"kind": "webrtc", "token": token, "user": "x"}),
+        );
+        assert_eq!(
+            (&refused["type"], &refused["reason"]),
+            (&json!("error"), &json!(reason)),
+            "{refused}"
+        );
+    }
+    let (_, nobody) = hello(&mut world, json!({"kind": "webrtc", "user": "x"}));
+    assert_eq!(nobody["reason"], "unauthorized", "{nobody}");
+    let (_, secret) = hello(
+        &mut world,
+        json!({"kind": "webrtc", "user": "x", "token": "swordfish"}),
+    );
+    assert_eq!(secret["user"], "x", "{secret}");
+}

@@ -46,8 +46,18 @@ pub enum WarmUp {
 struct Load {
     name: &'static str,
     end: End,
+    kind: Kind,
     /// Arguments; `RTMP` and `HTTP` stand for the gateway's addresses.
     clients: &'static [&'static str],
+}
+
+/// Which part of `rtmp-flood` it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Streams by URL.
+    Streams,
+    /// Calls between mini-programs and browsers.
+    Calls,
 }
 
 /// How a load ends.
@@ -61,11 +71,12 @@ enum End {
     Freezes,
 }
 
-/// What runs at the same time in each round. Calls come here as soon as there are rooms.
+/// What runs at the same time in each round.
 const LOADS: &[Load] = &[
     Load {
         name: "publishers restart, players and viewers come and go",
         end: End::Leaves,
+        kind: Kind::Streams,
         clients: &[
             "--publish",
             "2@RTMP/live/a{n} churn=0.2/s",
@@ -84,6 +95,7 @@ const LOADS: &[Load] = &[
     Load {
         name: "publishers take one another's place",
         end: End::Leaves,
+        kind: Kind::Streams,
         clients: &[
             "--publish",
             "1@RTMP/live/t?token=soak",
@@ -100,6 +112,7 @@ const LOADS: &[Load] = &[
     Load {
         name: "all kinds die without a word",
         end: End::Dies,
+        kind: Kind::Streams,
         clients: &[
             "--publish",
             "2@RTMP/live/c{n}",
@@ -114,6 +127,7 @@ const LOADS: &[Load] = &[
     Load {
         name: "all kinds freeze, then die",
         end: End::Freezes,
+        kind: Kind::Streams,
         clients: &[
             "--publish",
             "1@RTMP/live/e",
@@ -129,6 +143,18 @@ const LOADS: &[Load] = &[
             "2@HTTP/whep/live/e",
         ],
     },
+    Load {
+        name: "calls stand for the round and are hung up",
+        end: End::Leaves,
+        kind: Kind::Calls,
+        clients: &["--calls", "4", "--rate", "10", "WS/ws"],
+    },
+    Load {
+        name: "both sides of calls die without a word",
+        end: End::Dies,
+        kind: Kind::Calls,
+        clients: &["--calls", "3", "--rate", "10", "WS/ws"],
+    },
 ];
 
 /// Everything sooner than by default, so that a short soak sees the end of it too.
@@ -138,6 +164,11 @@ connect_timeout_ms = 4000
 
 [streams]
 publisher_grace_ms = 2000
+
+[signaling]
+resume_ms = 2000
+media_grace_ms = 2000
+empty_room_ms = 2000
 
 [sockets]
 tcp_user_timeout_ms = 4000
@@ -264,14 +295,19 @@ impl Flood {
         let http = gateway.http("");
         let report = super::support::scratch_dir("soak").join("report.json");
         let seconds = lasts.saturating_sub(AROUND).as_secs_f64();
+        let ws = http.replacen("http", "ws", 1);
+        let (command, lasts) = match load.kind {
+            Kind::Streams => ("mixed", "--duration"),
+            Kind::Calls => ("call", "--hold"),
+        };
         let child = Command::new(program)
-            .arg("mixed")
-            .args(
-                load.clients
-                    .iter()
-                    .map(|word| word.replace("RTMP", &rtmp).replace("HTTP", &http)),
-            )
-            .args(["--quiet", "--duration", &format!("{seconds}s"), "--json"])
+            .arg(command)
+            .args(load.clients.iter().map(|word| {
+                word.replace("RTMP", &rtmp)
+                    .replace("HTTP", &http)
+                    .replace("WS", &ws)
+            }))
+            .args(["--quiet", lasts, &format!("{seconds}s"), "--json"])
             .arg(&report)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -308,6 +344,9 @@ impl Flood {
         let Ok(report) = serde_json::from_str::<Value>(&text) else {
             return Some("rtmp-flood has left no report".into());
         };
+        if report["setup_ms"]["count"] == 0 {
+            return Some(format!("no call stood: {}", report["failed"]));
+        }
         let groups = report["groups"].as_array().cloned().unwrap_or_default();
         let idle: Vec<String> = groups
             .iter()
@@ -431,6 +470,7 @@ const RSS: &str = "resident memory, MB";
 
 /// Metrics that count what is there now.
 const TABLES: &[&str] = &[
+    "conversations",
     "connections{",
     "webrtc_sessions",
     "streams",
