@@ -133,6 +133,11 @@ impl DtlsInstance for Instance {
     }
 
     fn handle_packet(&mut self, packet: &[u8]) -> Result<(), DtlsImplError> {
+        // Invalid records are silently discarded (RFC 6347 section 4.1.2.7); dimpl ends the
+        // connection over some.
+        if !holds_whole_records(packet) {
+            return Ok(());
+        }
         if !self.is_connected {
             self.received += packet.len();
             if self.received > HANDSHAKE_BYTES_MAX {
@@ -196,6 +201,26 @@ impl DtlsInstance for Instance {
         self.dtls.close()
     }
 }
+
+/// Whether a datagram consists of whole DTLS 1.2 records (RFC 6347 section 4.1), as every
+/// datagram does that arrived as it was sent.
+fn holds_whole_records(mut packet: &[u8]) -> bool {
+    while let Some((header, rest)) = packet.split_first_chunk::<RECORD_HEADER_BYTES>() {
+        let [.., high, low] = *header;
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        let Some(next) = rest.get(length..) else {
+            return false;
+        };
+        if next.is_empty() {
+            return true;
+        }
+        packet = next;
+    }
+    false
+}
+
+/// Content type, version, epoch, sequence number, length.
+const RECORD_HEADER_BYTES: usize = 13;
 
 /// As much of `bytes` as `buffer` holds.
 fn copied<'a>(bytes: &[u8], buffer: &'a mut [u8]) -> &'a [u8] {
