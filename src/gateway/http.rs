@@ -333,7 +333,10 @@ impl Gateway {
         if self.drain != Drain::Running {
             return Err(Refused::draining());
         }
-        if self.publishers >= self.config.webrtc.publishers_max {
+        // Who takes the place of another needs none of its own.
+        let displaced = self.hub.displaced_by(key, &who.holder, now);
+        let takes_over = matches!(displaced, Some(PeerId::Webrtc(_)));
+        if !takes_over && self.publishers >= self.config.webrtc.publishers_max {
             self.stats.error("publishers_max");
             let text = "The gateway has as many WebRTC publishers as it may have.";
             return Err(Refused::unavailable("publishers_max", text));

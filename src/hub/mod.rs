@@ -23,6 +23,7 @@ pub use stream::{Announced, Patience, Publisher, Stream, Track, VideoHealth};
 pub use surge::Surge;
 pub use timeline::{Placed, RtmpTimeline, RtpTimeline};
 
+use crate::access::Holder;
 use crate::ids::{IdMap, PeerId, StreamId};
 
 /// What the hub allows.
@@ -103,21 +104,19 @@ impl Hub {
         self.waited_for -= usize::from(is_waited_for);
         let silence = self.limits.takeover_silence;
         let stream = self.streams.get_mut(&id).expect("it was opened above");
-        let displaced = match &stream.publisher {
-            Some(present) => {
-                let is_same = present.holder.is_same(&publisher.holder);
-                if !is_same && stream.is_active(publisher.since, silence) {
-                    return Err(ClaimError::Busy);
-                }
-                Some(present.peer)
-            }
-            None => None,
-        };
+        let displaced = displaced(stream, &publisher.holder, publisher.since, silence)?;
         if displaced.is_some() {
             stream.end(publisher.since);
         }
         stream.begin(publisher, announced);
         Ok((id, displaced))
+    }
+
+    /// The publisher of `key` that `holder` would displace at `now`.
+    pub fn displaced_by(&self, key: &str, holder: &Holder, now: Instant) -> Option<PeerId> {
+        let stream = self.get(self.find(key)?)?;
+        let silence = self.limits.takeover_silence;
+        displaced(stream, holder, now, silence).ok().flatten()
     }
 
     /// The stream of `key`, made if there is none, so that a player can wait on it.
@@ -220,6 +219,21 @@ impl Hub {
     /// Whether there is no stream.
     pub fn is_empty(&self) -> bool {
         self.streams.is_empty()
+    }
+}
+
+/// Whom `holder` displaces as publisher of `stream`, if there is one.
+fn displaced(
+    stream: &Stream,
+    holder: &Holder,
+    now: Instant,
+    silence: Duration,
+) -> Result<Option<PeerId>, ClaimError> {
+    match &stream.publisher {
+        Some(present) if !present.holder.is_same(holder) && stream.is_active(now, silence) => {
+            Err(ClaimError::Busy)
+        }
+        present => Ok(present.as_ref().map(|present| present.peer)),
     }
 }
 

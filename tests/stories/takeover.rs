@@ -1,5 +1,7 @@
 //! Who may publish: one at a time, but a crashed publisher does not lock its stream.
 
+use rtmp_gateway::config::Config;
+
 use crate::common::browser::Seen;
 use crate::common::clip::{AUDIO, VIDEO};
 use crate::common::watch::{pictures, sounds};
@@ -153,4 +155,23 @@ fn a_frozen_rtmp_publisher_is_taken_over_or_ends_by_itself() {
     world.run_ms(15_000);
     assert!(world.rtmp_peer(player).closed_at.is_some());
     assert!(world.stream("live/a").is_none());
+}
+
+/// Where there is no room for one more, a page that is loaded again still gets its place back.
+#[test]
+fn a_takeover_needs_no_place_of_its_own() {
+    let mut config = Config::default();
+    config.webrtc.publishers_max = 1;
+    let mut world = World::with_config(config);
+    let taken = |world: &mut World| world.whip_with("live/a", true, true, &SECRET);
+    taken(&mut world).expect("accepted");
+    world.run_ms(500);
+    assert_eq!(world.whip("live/b").expect_err("full").status, 503);
+    assert_eq!(world.whip("live/a").expect_err("full").status, 503);
+    taken(&mut world).expect("takes over");
+    world.run_ms(500);
+    assert_eq!(
+        world.metric("rtmp_gateway_webrtc_sessions{role=\"publisher\"}"),
+        1.0
+    );
 }
