@@ -130,6 +130,11 @@ impl Ring {
             self.gop_bytes += size;
         }
         self.bytes += size;
+        if self.entries.len() == self.entries.capacity() {
+            // Doubling would leave half of it empty for as long as the stream lasts.
+            let more = self.entries.len() / 4 + ENTRIES_MORE_MIN;
+            self.entries.reserve_exact(more);
+        }
         self.entries.push_back(Entry {
             frame,
             config,
@@ -304,6 +309,9 @@ impl Entry {
         }
     }
 }
+
+/// How many more frames there is room for when a ring is full, and a quarter of those it has.
+const ENTRIES_MORE_MIN: usize = 16;
 
 /// Frames that a ring holds whatever their size and time: a publisher whose timestamps
 /// stand still does not fill memory with tiny frames.

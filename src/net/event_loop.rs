@@ -58,7 +58,7 @@ const READS_TIME: Duration = Duration::from_millis(2);
 /// When a turn is old enough that steps 6 to 8 are not repeated: with the one slice that may
 /// begin just before, a turn stays below ten milliseconds. What still moves goes on in the
 /// next one.
-const TURN_TIME: Duration = Duration::from_millis(5);
+const TURN_TIME: Duration = Duration::from_millis(4);
 
 /// A gateway with its sockets.
 pub(super) struct EventLoop {
