@@ -118,7 +118,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "play-merged",
-        gateway: Kind::Gateway("merge_ms = 340"),
+        gateway: Kind::Gateway("merge_ms = 330"),
         with_nginx: false,
         job: Job::Flood {
             arguments: &["--publish", "1@RTMP/live/s", "--play", "1000@RTMP/live/s"],
@@ -127,7 +127,7 @@ pub const ROWS: &[Row] = &[
         figures: &[
             figure(
                 "cpu100",
-                "RTMP to 1,000 RTMP players, `merge_ms = 340`: CPU per 100",
+                "RTMP to 1,000 RTMP players, `merge_ms = 330`: CPU per 100",
                 Percent,
                 0.6,
             ),
