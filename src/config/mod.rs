@@ -273,7 +273,7 @@ sections! {
         /// Opus bit rate for two channels, in bit/s.
         opus_bitrate_stereo: u32 = 96_000, 6_000..=510_000;
         /// Effort of the Opus encoder.
-        opus_complexity: u8 = 5, 0..=10;
+        opus_complexity: u8 = 1, 0..=10;
         /// AAC bit rate for one channel, in bit/s.
         aac_bitrate_mono: u32 = 64_000, 16_000..=192_000;
         /// AAC bit rate for two channels, in bit/s.

@@ -392,6 +392,9 @@ impl OpusEncoder {
         let refused = |error: opus::Error| Error::Opus(error.description());
         let mut encoder =
             opus::Encoder::new(OUTPUT_RATE_HZ, layout, application).map_err(refused)?;
+        // Tones and voices get more bits than noise. That is worth more than what the encoder finds
+        // out at a higher complexity, and costs nothing. No frame takes more than the double.
+        encoder.set_vbr_constraint(false).map_err(refused)?;
         let lookahead = encoder.get_lookahead().map_err(refused)?;
         let mut encoder = Self {
             encoder,
