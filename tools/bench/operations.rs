@@ -6,17 +6,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rtmp_gateway::codec::aac::AudioSpecificConfig;
 use rtmp_gateway::codec::h264::AccessUnit;
 use rtmp_gateway::hub::{Ring, RingLimits};
 use rtmp_gateway::media::{Codec, Frame, MediaTime, TrackConfig};
 use rtmp_gateway::rtmp::amf0::{self, AmfLimits, Value};
 use rtmp_gateway::rtmp::chunk::{ChunkLimits, ChunkReader, ChunkWriter};
+use rtmp_gateway::rtmp::flv::AudioTag;
 use rtmp_gateway::rtmp::message::{Message, type_id};
 use rtmp_gateway::rtmp::session::SharedMessage;
 use rtmp_gateway::rtp::frame_assembler::{FrameAssembler, Limits, Output, Packet};
 use rtmp_gateway::rtp::h264_packetizer::packetize;
+use rtmp_gateway::transcode::{Job, OpusSettings, PipelineId, Spec, Work, Worker};
 
-use crate::common::clip::Clip;
+use crate::common::clip::{AUDIO, Clip};
 use crate::common::world::World;
 
 /// Something that can be run again and again.
@@ -80,6 +83,12 @@ pub const OPERATIONS: &[Operation] = &[
         unit: "frame and cursor",
         calls: 50,
         prepare: hub_ring,
+    },
+    Operation {
+        name: "aac_to_opus",
+        unit: "frame of 20 ms",
+        calls: 50,
+        prepare: aac_to_opus,
     },
     Operation {
         name: "rtmp_player",
@@ -275,6 +284,50 @@ fn hub_ring() -> Prepared {
             ring.trim(ring.head());
         }
         pictures.len() as u64 * CURSORS
+    };
+    Prepared { run: Box::new(run) }
+}
+
+/// A piece of the clip's sound, 48 kHz stereo, through a worker with the default settings.
+fn aac_to_opus() -> Prepared {
+    let clip = Clip::load();
+    let pipeline = PipelineId(1);
+    let mut worker = Worker::new();
+    let config = (clip.headers()).find_map(|tag| match AudioTag::decode(&tag.payload) {
+        Ok(AudioTag::SequenceHeader(config)) => AudioSpecificConfig::decode(&config).ok(),
+        _ => None,
+    });
+    worker.run(Job {
+        pipeline,
+        work: Work::Open(Box::new(Spec::AacToOpus {
+            config: config.expect("a configuration"),
+            settings: OpusSettings::default(),
+        })),
+    });
+    let units = clip.frames().filter_map(|(_, tag)| {
+        let coded = tag.type_id == AUDIO;
+        match coded.then(|| AudioTag::decode(&tag.payload)) {
+            Some(Ok(AudioTag::Coded(payload))) => Some(payload),
+            _ => None,
+        }
+    });
+    let mut units = units.zip(0..);
+    let run = move || {
+        let made = units.by_ref().take(10).map(|(payload, number)| {
+            let time = MediaTime::from_units(number * 1_024, 48_000);
+            let frame = Frame {
+                codec: Codec::Aac,
+                dts: time,
+                pts: time,
+                key: true,
+                disposable: false,
+                payload,
+            };
+            let work = Work::Frame(frame);
+            let done = worker.run(Job { pipeline, work }).expect("an answer");
+            done.frames.len() as u64
+        });
+        made.sum()
     };
     Prepared { run: Box::new(run) }
 }
