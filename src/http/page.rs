@@ -90,7 +90,7 @@ macro_rules! asset {
     };
 }
 
-const ASSETS: [Asset; 17] = [
+const ASSETS: [Asset; 18] = [
     Asset {
         name: "",
         content_type: "text/html; charset=utf-8",
@@ -107,6 +107,7 @@ const ASSETS: [Asset; 17] = [
     asset!("app.js", JAVASCRIPT),
     asset!("call.js", JAVASCRIPT),
     asset!("format.js", JAVASCRIPT),
+    asset!("parts.js", JAVASCRIPT),
     asset!("ringer.js", JAVASCRIPT),
     asset!("room-media.js", JAVASCRIPT),
     asset!("session.js", JAVASCRIPT),
