@@ -73,9 +73,8 @@ pub(super) enum Asker {
     RtmpStream(ConnId, u64),
     /// A WHIP or WHEP request.
     Http(ConnId, Box<Action>, Box<Admitted>),
-    /// A sign-in on this connection, or what a session that has signed in wants, with what is
-    /// decided if the answer is yes.
-    Member(Option<ConnId>, Ticket, Box<Decision>),
+    /// A sign-in or what a session wants, with what is decided if the answer is yes.
+    Member(Ticket, Box<Decision>),
 }
 
 /// A question that waits for its answer.
@@ -213,8 +212,8 @@ impl Callbacks {
                 Some(Asker::RtmpConnect(of) | Asker::RtmpStream(of, _) | Asker::Http(of, ..)) => {
                     Some(*of)
                 }
-                Some(Asker::Member(of, ..)) => *of,
-                None => None,
+                // Conversations wait for their ticket, and know who has gone meanwhile.
+                Some(Asker::Member(..)) | None => None,
             };
             if of == Some(conn) {
                 asked.asker = None;
@@ -417,7 +416,7 @@ impl Gateway {
                     _ => Fate::Live,
                 });
             }
-            Asker::Member(_, ticket, decision) => {
+            Asker::Member(ticket, decision) => {
                 let decision = match verdict {
                     Verdict::Allowed => *decision,
                     Verdict::Refused(why) => refused(why),

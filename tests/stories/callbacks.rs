@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use rtmp_gateway::config::Config;
-use rtmp_gateway::gateway::{Callback, CallbackRequest, Input, Listener, Outcome};
+use rtmp_gateway::gateway::{Callback, CallbackRequest, ConnId, Input, Listener, Outcome};
 use rtmp_gateway::rtmp::client::Event;
 use serde_json::json;
 
@@ -43,7 +43,7 @@ fn question(world: &mut World, event: &str) -> u64 {
     asked.id
 }
 
-fn error_text(world: &World, conn: rtmp_gateway::gateway::ConnId) -> Option<String> {
+fn error_text(world: &World, conn: ConnId) -> Option<String> {
     let mut events = world.rtmp_peer(conn).events.iter();
     events.find_map(|(_, event)| match event {
         Event::Status {
@@ -121,12 +121,17 @@ fn a_refusal_is_told_with_its_reason_over_each_protocol() {
 }
 
 /// Sends a WHIP offer; answers its connection and what has come back.
-fn post_whip(world: &mut World) -> (rtmp_gateway::gateway::ConnId, Vec<u8>) {
-    let browser = Browser::new(BrowserConfig::new(Does::Publish), world.now);
+fn post_whip(world: &mut World) -> (ConnId, Vec<u8>) {
+    post(world, Does::Publish, "/whip/live/w")
+}
+
+/// The same with an offer of either kind, to this path.
+fn post(world: &mut World, does: Does, path: &str) -> (ConnId, Vec<u8>) {
+    let browser = Browser::new(BrowserConfig::new(does), world.now);
     let offer = browser.offer().to_owned();
     let conn = world.connect(Listener::Http);
     let request = format!(
-        "POST /whip/live/w HTTP/1.1\r\nHost: a\r\nContent-Type: application/sdp\r\n\
+        "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/sdp\r\n\
          Content-Length: {}\r\n\r\n{offer}",
         offer.len()
     );
@@ -330,4 +335,247 @@ fn a_sign_in_a_join_and_an_invitation_are_held_allowed_and_refused() {
     world.run_ms(3_100);
     let refused = world.member(anna).answer(1_006).expect("one")["reason"].clone();
     assert_eq!(refused, "refused");
+}
+
+/// What can be asked about, by the one event that is asked.
+#[derive(Clone, Copy, Debug)]
+enum Wish {
+    RtmpConnect,
+    SignIn,
+    Join,
+    Call,
+    RtmpPublish,
+    Whip,
+    RtmpPlay,
+    Whep,
+}
+
+impl Wish {
+    const ALL: [(Self, &str); 8] = [
+        (Self::RtmpConnect, "connect"),
+        (Self::SignIn, "connect"),
+        (Self::Join, "join"),
+        (Self::Call, "call"),
+        (Self::RtmpPublish, "publish"),
+        (Self::Whip, "publish"),
+        (Self::RtmpPlay, "play"),
+        (Self::Whep, "play"),
+    ];
+
+    /// What there must be before it.
+    fn prepare(self, world: &mut World) {
+        match self {
+            Self::Join => drop(world.sign_in("anna", "webrtc")),
+            Self::Call => {
+                world.sign_in("anna", "webrtc");
+                world.sign_in("bob", "webrtc");
+            }
+            Self::RtmpPlay | Self::Whep => {
+                world.rtmp_publish("live/a");
+                world.run_ms(500);
+            }
+            _ => {}
+        }
+    }
+
+    /// Says it, as the member or by the connection that is answered.
+    fn say(self, world: &mut World) -> Asks {
+        let request = match self {
+            Self::RtmpConnect | Self::RtmpPublish => {
+                return Asks::Rtmp(world.rtmp_publish("live/a"));
+            }
+            Self::RtmpPlay => return Asks::Rtmp(world.rtmp_play("live/a")),
+            Self::Whip => return Asks::Http(post(world, Does::Publish, "/whip/live/w").0),
+            Self::Whep => return Asks::Http(post(world, Does::View, "/whep/live/a").0),
+            Self::SignIn => {
+                json!({"type": "hello", "version": 1, "id": 900, "kind": "webrtc", "user": "anna"})
+            }
+            Self::Join => json!({"type": "room.join", "id": 900, "room": "ward", "create": true}),
+            Self::Call => json!({"type": "call.invite", "id": 900, "to": "bob"}),
+        };
+        let member = match self {
+            Self::SignIn => world.ws(),
+            _ => 0,
+        };
+        world.say(member, &request);
+        Asks::Member(member)
+    }
+}
+
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug)]
+enum Asks {
+    Rtmp(ConnId),
+    Http(ConnId),
+    Member(usize),
+}
+
+impl Asks {
+    /// Whether it was let in; `None`: it is held.
+    fn is_let_in(self, world: &World) -> Option<bool> {
+        match self {
+            Self::Rtmp(conn) => match error_text(world, conn) {
+                Some(text) => {
+                    assert!(text.contains("does not answer"), "{text}");
+                    Some(false)
+                }
+                None => {
+                    let begun = ["NetStream.Publish.Start", "NetStream.Play.Start"];
+                    let peer = world.rtmp_peer(conn);
+                    peer.statuses()
+                        .iter()
+                        .any(|code| begun.contains(code))
+                        .then_some(true)
+                }
+            },
+            Self::Http(conn) => {
+                let text = String::from_utf8_lossy(&world.raw_peer(conn).received);
+                let status = text.split(' ').nth(1)?;
+                assert!(["201", "403"].contains(&status), "{text}");
+                Some(status == "201")
+            }
+            Self::Member(member) => {
+                let answer = world.member(member).answer(900)?;
+                assert!(
+                    answer["type"] == "ok" || answer["reason"] == "refused",
+                    "{answer}"
+                );
+                Some(answer["type"] == "ok")
+            }
+        }
+    }
+}
+
+/// Each question by itself, a server that is down and one that is slow, `required` both ways.
+#[test]
+fn every_question_without_an_answer_is_decided_as_configured_and_media_flows_on() {
+    for (wish, event) in Wish::ALL {
+        for (required, slow) in [(true, true), (true, false), (false, true), (false, false)] {
+            let case = format!("{wish:?}, required {required}, slow {slow}");
+            let mut world = world(&format!("{event:?}"), |config| {
+                config.callback.required = required;
+            });
+            let bystander = world.rtmp_publish("live/bystander");
+            for _ in 0..2 {
+                world.run_ms(200);
+                for asked in std::mem::take(&mut world.callbacks) {
+                    answer(&mut world, asked.id, answered(204, ""));
+                }
+            }
+            let prepared = world.callbacks.len();
+            assert_eq!(prepared, 0, "{case}");
+            wish.prepare(&mut world);
+            for asked in std::mem::take(&mut world.callbacks) {
+                answer(&mut world, asked.id, answered(204, ""));
+            }
+            let asks = wish.say(&mut world);
+            world.run_ms(200);
+            let id = question(&mut world, event);
+            assert_eq!(asks.is_let_in(&world), None, "{case}: held");
+            let media = |world: &mut World| world.metric("rtmp_gateway_tcp_received_bytes_total");
+            let before = media(&mut world);
+            if slow {
+                world.run_ms(2_700);
+                assert_eq!(asks.is_let_in(&world), None, "{case}: held to the end");
+            } else {
+                answer(&mut world, id, Outcome::Failed("connection refused".into()));
+            }
+            world.run_ms(400);
+            assert_eq!(asks.is_let_in(&world), Some(!required), "{case}");
+            // What comes after all changes nothing.
+            let late = if required { 200 } else { 403 };
+            answer(&mut world, id, answered(late, ""));
+            world.run_ms(200);
+            assert_eq!(asks.is_let_in(&world), Some(!required), "{case}: late");
+            assert!(media(&mut world) > before, "{case}");
+            assert!(world.rtmp_peer(bystander).closed_at.is_none(), "{case}");
+            assert_eq!(world.metric("rtmp_gateway_callbacks_failed_total"), 1.0);
+            assert_eq!(
+                world.metric("rtmp_gateway_callbacks_pending"),
+                0.0,
+                "{case}"
+            );
+        }
+    }
+}
+
+/// How much there is of rooms and calls.
+fn totals(world: &mut World) -> serde_json::Value {
+    let text = world.http("GET", "/api/v1/rooms", &[], "").body;
+    let body: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    body["totals"].clone()
+}
+
+/// Whether the answer is yes, no, or never comes: before the session is given up, or after.
+#[test]
+fn a_websocket_lost_while_its_request_is_held_leaves_nothing_behind() {
+    for (wish, event) in [
+        (Wish::SignIn, "connect"),
+        (Wish::Join, "join"),
+        (Wish::Call, "call"),
+    ] {
+        for status in [Some(200), Some(403), None] {
+            for answered_after_ms in [10, 40_000] {
+                let case = format!("{wish:?} {status:?} {answered_after_ms}");
+                let mut world = world(&format!("{event:?}"), |config| {
+                    config.callback.timeout = Duration::from_secs(50);
+                });
+                let base = totals(&mut world);
+                wish.prepare(&mut world);
+                let Asks::Member(member) = wish.say(&mut world) else {
+                    panic!("{case}: no member")
+                };
+                let id = question(&mut world, event);
+                assert_eq!(totals(&mut world)["waiting"], 1, "{case}");
+                world.drop_ws(member);
+                world.run_ms(answered_after_ms);
+                if let Some(status) = status {
+                    answer(&mut world, id, answered(status, ""));
+                }
+                // An invitation that was let in rings until its time is over.
+                world.run_ms(120_000);
+                assert_eq!(totals(&mut world), base, "{case}");
+                assert_eq!(
+                    world.metric("rtmp_gateway_callbacks_pending"),
+                    0.0,
+                    "{case}"
+                );
+            }
+        }
+    }
+}
+
+/// A mini-program in a lift: it comes back with its session, and finds itself where it asked to be.
+#[test]
+fn who_comes_back_while_its_join_is_held_is_let_in() {
+    for is_back_first in [true, false] {
+        let mut world = world(r#""join""#, |_| {});
+        let anna = world.sign_in("anna", "webrtc");
+        world.say(
+            anna,
+            &json!({"type": "room.join", "id": 900, "room": "ward", "create": true}),
+        );
+        let id = question(&mut world, "join");
+        world.drop_ws(anna);
+        if !is_back_first {
+            answer(&mut world, id, answered(200, ""));
+        }
+        let hello = world.resume(anna);
+        assert_eq!(hello["type"], "ok", "{hello}");
+        if is_back_first {
+            answer(&mut world, id, answered(200, ""));
+        }
+        world.say(
+            anna,
+            &json!({"type": "room.join", "id": 900, "room": "ward", "create": true}),
+        );
+        let found = world.member(anna).answer(900).expect("an answer");
+        assert_eq!(found["type"], "ok", "{found}");
+        let totals = totals(&mut world);
+        assert_eq!(
+            (&totals["members"], &totals["waiting"]),
+            (&json!(1), &json!(0))
+        );
+        assert!(world.callbacks.is_empty(), "asked once");
+    }
 }

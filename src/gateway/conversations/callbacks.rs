@@ -23,13 +23,9 @@ impl Gateway {
             self.conversations.decided(now, ticket, decision);
             return;
         };
-        let conn = match question {
-            Question::Hello { conn, .. } => Some(conn),
-            _ => None,
-        };
-        let asker = Asker::Member(conn, ticket, Box::new(decision));
+        let asker = Asker::Member(ticket, Box::new(decision));
         let go_on = self.ask_callback(now, event, || fields, asker);
-        if let Some(Asker::Member(_, ticket, decision)) = go_on {
+        if let Some(Asker::Member(ticket, decision)) = go_on {
             self.conversations.decided(now, ticket, *decision);
         }
     }
