@@ -93,6 +93,8 @@ enum TrackInfo {
         fps: f64,
         bitrate_bps: u64,
         gop_ms: Option<i64>,
+        /// From the last key frame to the newest picture.
+        since_key_ms: Option<i64>,
         key_frames: u64,
         b_frames: u64,
         /// Pictures that browsers did not get because of them.
@@ -453,6 +455,11 @@ fn track_info(now: Instant, stream: &Stream, track: &Track) -> TrackInfo {
                 fps: rounded(rate.frames_per_second),
                 bitrate_bps: rate.bits_per_second,
                 gop_ms: stream.health.gop.map(|gop| gop.as_millis_rounded()),
+                since_key_ms: stream
+                    .ring
+                    .newest_picture()
+                    .and_then(|newest| stream.health.since_key(newest.frame.dts))
+                    .map(MediaTime::as_millis_rounded),
                 key_frames: stream.health.key_frames,
                 b_frames: stream.health.b_frames,
                 b_frames_dropped: stream.health.b_frames_dropped,

@@ -1,11 +1,12 @@
 // The page: what is live, one player, one publisher.
 //
 // Deep links: /?play=live/demo plays at once, muted; /?publish=live/me&source=test publishes
-// at once; &token=... goes with both. Every second `window.gatewayStats` is replaced by
+// at once; /?health=live/demo tells how it does; &token=... goes with all. Every second `window.gatewayStats` is replaced by
 // { player, publisher, streams }, for tests and the curious.
 
 import { WhepPlayer } from './whep.js';
 import { WhipPublisher } from './whip.js';
+import { HealthPanel } from './health.js';
 import { openSource } from './sources.js';
 import { bits, duration, hertz, milliseconds, percent, seconds } from './format.js';
 import { copyButton, copyRow, element, icon, setIcon, setText, showFigures } from './parts.js';
@@ -112,6 +113,11 @@ function makeCard(name) {
       element('span', { className: 'card-name', textContent: name }), play,
       element('div', { className: 'card-facts' })),
     details);
+  const health = element('button', { className: 'link', type: 'button' }, icon('health'), 'Health');
+  health.dataset.testid = 'card-health';
+  health.setAttribute('aria-controls', 'health');
+  health.addEventListener('click', () => toggleHealth(name, health));
+  card.append(health);
   card.dataset.name = name;
   card.dataset.testid = 'stream';
   return card;
@@ -124,6 +130,12 @@ function updateCard(card, stream) {
   setIcon(button, isCurrent ? 'stop' : 'play');
   setText(button.lastChild, isCurrent ? 'Stop' : 'Play');
   button.setAttribute('aria-label', `${isCurrent ? 'Stop' : 'Play'} ${stream.name}`);
+  const health = card.querySelector('.link');
+  const warnings = stream.warnings?.length ?? 0;
+  setText(health.lastChild, warnings === 0 ? 'Health' : warnings === 1 ? '1 warning' : `${warnings} warnings`);
+  health.classList.toggle('warned', warnings > 0);
+  health.setAttribute('aria-expanded', String(panel.name === stream.name));
+  health.setAttribute('aria-label', `${health.lastChild.textContent}: ${stream.name}`);
   const facts = card.querySelector('.card-facts');
   const lines = streamFacts(stream);
   while (facts.children.length > lines.length) facts.lastChild.remove();
@@ -187,6 +199,23 @@ function showHowTo() {
   line.parentElement.querySelector('.copy')?.remove();
   line.after(copyButton('the ffmpeg command', () => line.textContent));
   $('obs-rows').replaceChildren(copyRow('Server', `${host}/live`), copyRow('Stream key', 'demo'));
+}
+
+// ---- Health ----------------------------------------------------------------------
+
+const panel = new HealthPanel({ token, onchange: showHealth });
+
+function showHealth() {
+  $('health-open').setAttribute('aria-expanded', String(panel.name !== null && panel.name === app.play?.name));
+  $('publish-health').setAttribute('aria-expanded', String(panel.name !== null && panel.name === app.publish?.name));
+  setParameters({ health: panel.name });
+  showStreams();
+}
+
+/** The panel stands under the picture, which stays in sight. */
+function toggleHealth(name, opener) {
+  panel.toggle(name, opener);
+  if (panel.name) document.querySelector('.watch').scrollIntoView({ block: 'start', behavior: 'smooth' });
 }
 
 // ---- Player ----------------------------------------------------------------------
@@ -460,6 +489,8 @@ $('mute').addEventListener('click', () => setSound(app.play?.player.muted));
 $('volume').addEventListener('input', ({ target }) => {
   video.volume = target.value / 100;
 });
+$('health-open').addEventListener('click', ({ currentTarget }) => toggleHealth(app.play.name, currentTarget));
+$('publish-health').addEventListener('click', ({ currentTarget }) => toggleHealth(app.publish.name, currentTarget));
 $('full').addEventListener('click', () => {
   if (document.fullscreenElement) document.exitFullscreen();
   else if (stage.requestFullscreen) stage.requestFullscreen();
@@ -512,6 +543,8 @@ function followDeepLink() {
   }
   const play = streamName(parameters.get('play'));
   if (play) startPlaying(play, { muted: true });
+  const health = streamName(parameters.get('health'));
+  if (health) panel.open(health);
 }
 
 const POLL_MS = 2000;

@@ -5,6 +5,11 @@ export function bits(perSecond) {
   return `${Math.round(perSecond / 1e3)} kbit/s`;
 }
 
+export function bytes(count) {
+  if (count < 1000) return `${count} B`;
+  return count < 1e6 ? `${Math.round(count / 1e3)} kB` : `${(count / 1e6).toFixed(1)} MB`;
+}
+
 export function milliseconds(value) {
   if (value === null || value === undefined) return null;
   if (value >= 10_000) return `${(value / 1000).toFixed(1)} s`;

@@ -41,11 +41,13 @@ export async function copy(text) {
     return true;
   } catch {
     // Pages that came by http have no clipboard; selecting and copying still works.
+    const focused = document.activeElement;
     const field = element('textarea', { value: text, className: 'visually-hidden' });
     document.body.append(field);
     field.select();
     const isCopied = document.execCommand('copy');
     field.remove();
+    focused?.focus();
     return isCopied;
   }
 }
