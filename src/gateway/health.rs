@@ -2,7 +2,7 @@
 //!
 //! | held by | at most | then |
 //! | --- | --- | --- |
-//! | the ingest, for lost packets | `webrtc.hole_wait_ms` and twice the round trip up to 800 ms; `webrtc.audio_reorder_wait_ms` | the picture goes on at the next key frame, sound is made up |
+//! | the ingest, for lost packets | twice `webrtc.hole_wait_ms`, or four round trips and 200 ms up to 1.6 s; `webrtc.audio_reorder_wait_ms` | the picture goes on at the next key frame, sound is made up |
 //! | the transcoder | 64 jobs, above a second of sound | sound is dropped |
 //! | an RTMP player | `streams.queue_duration_ms`, `streams.queue_bytes` | it goes on at the newest key frame |
 //! | a WebRTC viewer | the same; 800 ms while its path is too narrow; sound 500 ms | the same; sound is dropped |

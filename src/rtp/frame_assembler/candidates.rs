@@ -1,9 +1,10 @@
 //! [`Candidates`]: IDR pictures behind a hole, on their way to be whole.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::super::ring::Ring;
 use super::Slot;
+use super::patience::{Deadlines, Patience};
 
 /// The few IDR pictures that are being received behind a hole, oldest first; one per timestamp.
 #[derive(Debug, Default)]
@@ -24,12 +25,28 @@ struct Candidate {
     /// All up to its end is there.
     ended: bool,
     /// Until when it waits: for what is missing at `next`, or for what may be missing in front.
-    deadline: Option<(u64, Instant)>,
+    wait: Option<(u64, Deadlines)>,
+}
+
+/// What came of looking at the deadlines.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Expired {
+    /// One waits so long already that another key frame is to be asked for.
+    pub(super) ask: bool,
+    /// One was given up.
+    pub(super) given_up: bool,
 }
 
 impl Candidates {
     pub(super) fn is_empty(&self) -> bool {
         self.list.is_empty()
+    }
+
+    /// Whether one may be whole before an answer to a request would.
+    pub(super) fn are_promising(&self) -> bool {
+        let waits = self.list.iter().map(|candidate| candidate.wait);
+        let mut waits = waits.map(|wait| wait.is_some_and(|(_, wait)| wait.has_asked()));
+        waits.any(|has_asked| !has_asked)
     }
 
     pub(super) fn clear(&mut self) {
@@ -53,10 +70,10 @@ impl Candidates {
         Some(ready.start)
     }
 
-    /// The earliest time that one is given up.
+    /// When [`Candidates::expire`] has something to do.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let deadlines = self.list.iter().filter_map(|candidate| candidate.deadline);
-        deadlines.map(|(_, deadline)| deadline).min()
+        let waits = self.list.iter().filter_map(|candidate| candidate.wait);
+        waits.map(|(_, wait)| wait.next()).min()
     }
 
     /// Takes account of the packet at `sequence`, which the ring holds.
@@ -67,7 +84,7 @@ impl Candidates {
         ring: &Ring<Slot>,
         sequence: u64,
         now: Instant,
-        wait: Duration,
+        patience: Patience,
         sure: bool,
     ) {
         let Some(slot) = ring.get(sequence) else {
@@ -97,22 +114,26 @@ impl Candidates {
             let touched = candidate.next == sequence
                 || candidate.start == sequence
                 || candidate.start == sequence + 1
-                || (candidate.deadline.is_none() && !candidate.ended);
-            !touched || candidate.update(ring, now, wait, sure)
+                || (candidate.wait.is_none() && !candidate.ended);
+            !touched || candidate.update(ring, now, patience, sure)
         });
     }
 
-    /// Gives up those whose time has passed; answers whether there were any. One that is whole but
-    /// for what is missing in front is given up too: that was its parameter sets, and with them may
-    /// have come a new size of the picture.
-    pub(super) fn expire(&mut self, now: Instant) -> bool {
-        let before = self.list.len();
-        self.list.retain(|candidate| {
-            candidate
-                .deadline
-                .is_none_or(|(_, deadline)| now < deadline)
+    /// Gives up those whose time has passed. One that is whole but for what is missing in front is
+    /// given up too: that was its parameter sets, and with them may have come a new size of the
+    /// picture.
+    pub(super) fn expire(&mut self, now: Instant) -> Expired {
+        let mut expired = Expired::default();
+        self.list.retain_mut(|candidate| {
+            let Some((_, wait)) = &mut candidate.wait else {
+                return true;
+            };
+            expired.ask |= wait.asks(now);
+            let is_over = wait.is_over(now);
+            expired.given_up |= is_over;
+            !is_over
         });
-        self.list.len() < before
+        expired
     }
 }
 
@@ -125,12 +146,12 @@ impl Candidate {
             has_idr: false,
             begin_known: slot.hint.sps,
             ended: false,
-            deadline: None,
+            wait: None,
         }
     }
 
     /// Looks at what came; answers whether it can still be an IDR picture.
-    fn update(&mut self, ring: &Ring<Slot>, now: Instant, wait: Duration, sure: bool) -> bool {
+    fn update(&mut self, ring: &Ring<Slot>, now: Instant, patience: Patience, sure: bool) -> bool {
         self.extend_backward(ring, sure);
         while !self.ended
             && let Some(slot) = ring.get(self.next)
@@ -155,9 +176,9 @@ impl Candidate {
         } else {
             (ring.end() > self.next).then_some(self.next)
         };
-        self.deadline = match (waits_at, self.deadline) {
-            (Some(at), Some((known, deadline))) if known == at => Some((at, deadline)),
-            (Some(at), _) => Some((at, now + wait)),
+        self.wait = match (waits_at, self.wait) {
+            (Some(at), Some((known, wait))) if known == at => Some((at, wait)),
+            (Some(at), _) => Some((at, Deadlines::new(now, patience))),
             (None, _) => None,
         };
         true

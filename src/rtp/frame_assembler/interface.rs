@@ -28,7 +28,8 @@ pub struct Limits {
     pub packets_max: usize,
     /// Most payload bytes held, with the same consequence.
     pub bytes_max: usize,
-    /// How long a hole waits for its retransmission, as long as the round-trip time is unknown.
+    /// How long a hole waits for its retransmission before a key frame is asked for, as long as
+    /// the round-trip time is unknown. What is held is dropped after twice that.
     pub hole_wait: Duration,
     /// The shortest time between two key frame requests.
     pub keyframe_interval: Duration,
@@ -109,7 +110,7 @@ pub struct Counters {
     pub dropped: u64,
     /// Holes that were waited for.
     pub holes: u64,
-    /// Holes that were given up.
+    /// Holes that were given up. Not one that came after the key frame was asked for.
     pub holes_lost: u64,
     /// Packets whose place was passed: doubled, or later than the wait.
     pub late: u64,

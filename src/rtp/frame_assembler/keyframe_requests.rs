@@ -33,9 +33,14 @@ impl KeyframeRequests {
     }
 
     /// A key frame is wanted, to be asked for at `when` or as soon after as the interval allows.
-    /// The first reason stays.
+    /// The first reason stays, but a player's wish stands above a loss, which may yet be mended.
     pub(super) fn want(&mut self, reason: KeyframeReason, when: Instant) {
-        self.wanted.get_or_insert(reason);
+        let replaces_loss = reason == KeyframeReason::Requested;
+        match self.wanted {
+            Some(KeyframeReason::Loss) if replaces_loss => self.wanted = Some(reason),
+            Some(_) => {}
+            None => self.wanted = Some(reason),
+        }
         self.evidence = true;
         let allowed = self
             .asked
@@ -55,6 +60,13 @@ impl KeyframeRequests {
     pub(super) const fn satisfied(&mut self) {
         self.wanted = None;
         self.not_before = None;
+    }
+
+    /// `reason` is gone: no key frame is wanted if it was for that.
+    pub(super) fn withdraw(&mut self, reason: KeyframeReason) {
+        if self.wanted == Some(reason) {
+            self.satisfied();
+        }
     }
 
     /// The reason to be sent now, if it is time.

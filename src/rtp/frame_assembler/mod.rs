@@ -14,7 +14,8 @@
 //! ```
 //!
 //! - *Following*: each frame comes out at the push of its last packet. A hole waits for its
-//!   retransmission; a whole IDR picture behind it ends the wait.
+//!   retransmission; a key frame is asked for where two tries of it failed (`patience`), and a
+//!   whole IDR picture behind it ends the wait. Nothing is held for longer than 1.6 s.
 //! - *Seeking*: at the start and after a loss. Frames are dropped up to the next IDR picture, which
 //!   is asked for at once, unless one is on its way. No frame that refers to a lost one ever comes
 //!   out.
@@ -33,10 +34,12 @@ use crate::codec::h264::{AccessUnit, AccessUnitBuilder};
 
 use candidates::Candidates;
 use keyframe_requests::KeyframeRequests;
+use patience::{Deadlines, NACK_DELAY, Patience};
 
 mod candidates;
 mod interface;
 mod keyframe_requests;
+mod patience;
 
 pub use interface::{Counters, KeyframeReason, Limits, Output, Packet};
 
@@ -44,7 +47,7 @@ pub use interface::{Counters, KeyframeReason, Limits, Output, Packet};
 #[derive(Debug)]
 pub struct FrameAssembler {
     limits: Limits,
-    hole_wait: Duration,
+    patience: Patience,
     state: State,
     ring: Ring<Slot>,
     bytes: usize,
@@ -74,7 +77,7 @@ enum State {
         /// How many of its slots were looked at: all there, none of them its end.
         scanned: usize,
         /// The slot behind them, if it is waited for while later ones are there, and until when.
-        hole: Option<(u64, Instant)>,
+        hole: Option<(u64, Deadlines)>,
         /// Whether the IDR picture that ended the search is still to come out.
         fresh: bool,
     },
@@ -104,7 +107,7 @@ impl FrameAssembler {
         limits.packets_max = limits.packets_max.max(2 * REORDER_WINDOW as usize);
         Self {
             limits,
-            hole_wait: limits.hole_wait,
+            patience: Patience::new(limits.hole_wait),
             state: State::Idle,
             ring: Ring::new(0),
             bytes: 0,
@@ -129,7 +132,7 @@ impl FrameAssembler {
         if matches!(self.state, State::Idle) {
             self.restart(packet.sequence);
             self.requests
-                .want(KeyframeReason::Start, now + self.hole_wait);
+                .want(KeyframeReason::Start, now + self.patience.ask);
         }
         let mut place = self.ring.place(packet.sequence, self.limits.packets_max);
         if place == Place::Before && self.late_run.extends_to_restart(&packet) {
@@ -161,12 +164,12 @@ impl FrameAssembler {
     /// When [`FrameAssembler::handle_timeout`] wants to be called, as things stand.
     pub fn next_timeout(&self) -> Option<Instant> {
         let hole = match self.state {
-            State::Following { hole, .. } => hole.map(|(_, deadline)| deadline),
+            State::Following { hole, .. } => hole.map(|(_, deadlines)| deadlines.next()),
             _ => None,
         };
         // A request is held back while a key frame seems to be on its way.
         let request = self.requests.next_timeout();
-        let request = request.filter(|_| self.candidates.is_empty());
+        let request = request.filter(|_| !self.candidates.are_promising());
         let deadlines = [hole, self.candidates.next_deadline(), request];
         deadlines.into_iter().flatten().min()
     }
@@ -185,11 +188,10 @@ impl FrameAssembler {
     }
 
     /// Fits the waits to the round-trip time: a hole waits for two tries of a retransmission, 100
-    /// to 800 ms. Where the first try is lost too, the second costs less than a new key frame, which
-    /// takes a round trip and its own size.
+    /// to 800 ms, before a key frame is asked for. Where the first try is lost too, the second
+    /// costs less than a new key frame, which takes a round trip and its own size.
     pub fn set_rtt(&mut self, rtt: Duration) {
-        let tries = rtt.saturating_mul(2).saturating_add(NACK_DELAY * 2);
-        self.hole_wait = tries.clamp(HOLE_WAIT_MIN, HOLE_WAIT_MAX);
+        self.patience = Patience::for_rtt(rtt);
         let answer = rtt
             .saturating_add(NACK_DELAY * 2)
             .min(KEYFRAME_INTERVAL_MAX);
@@ -197,9 +199,10 @@ impl FrameAssembler {
             .set_interval(answer.max(self.limits.keyframe_interval));
     }
 
-    /// How long a hole waits at present.
+    /// How long a hole waits at present until a key frame is asked for; twice as long until what
+    /// is held is dropped, unless that key frame comes first.
     pub const fn hole_wait(&self) -> Duration {
-        self.hole_wait
+        self.patience.ask
     }
 
     /// Totals since the start.
@@ -263,7 +266,10 @@ impl FrameAssembler {
                 self.note_hole(now, at);
                 return;
             };
-            *hole = None;
+            if hole.take().is_some_and(|(_, wait)| wait.has_asked()) {
+                // Mended after all.
+                self.requests.withdraw(KeyframeReason::Loss);
+            }
             let padding = slot.payload.is_empty();
             let other_frame = self
                 .ring
@@ -299,7 +305,7 @@ impl FrameAssembler {
             (Some(_), Some((known, _))) if known == at => {}
             (Some(arrival), _) => {
                 self.counters.holes += 1;
-                *hole = Some((at, arrival.min(now) + self.hole_wait));
+                *hole = Some((at, Deadlines::new(arrival.min(now), self.patience)));
                 self.candidates.drop_before(at);
             }
         }
@@ -402,7 +408,7 @@ impl FrameAssembler {
     fn seek(&mut self, now: Instant, sequence: u64) {
         let sure = self.sets_out_of_band;
         self.candidates
-            .note(&self.ring, sequence, now, self.hole_wait, sure);
+            .note(&self.ring, sequence, now, self.patience, sure);
         if let State::Seeking = self.state {
             self.trim();
             let other = self
@@ -437,21 +443,25 @@ impl FrameAssembler {
     /// Deals with every deadline that has passed.
     fn expire(&mut self, now: Instant) {
         if let State::Following {
-            hole: Some((_, deadline)),
+            hole: Some((_, wait)),
             ..
-        } = self.state
-            && deadline <= now
+        } = &mut self.state
         {
-            self.counters.holes_lost += 1;
-            self.lose(now, KeyframeReason::Loss);
+            let asks = wait.asks(now);
+            if wait.is_over(now) {
+                self.counters.holes_lost += 1;
+                self.lose(now, KeyframeReason::Loss);
+            } else if asks {
+                self.requests.want(KeyframeReason::Loss, now);
+            }
         }
-        let given_up = self.candidates.expire(now);
-        if given_up && matches!(self.state, State::Seeking) {
-            self.counters.holes_lost += 1;
+        let expired = self.candidates.expire(now);
+        if matches!(self.state, State::Seeking) && (expired.ask || expired.given_up) {
+            self.counters.holes_lost += u64::from(expired.given_up);
             self.requests.want(KeyframeReason::Loss, now);
         }
         self.jump(now);
-        if self.candidates.is_empty()
+        if !self.candidates.are_promising()
             && let Some(reason) = self.requests.poll(now)
         {
             self.counters.keyframe_requests += 1;
@@ -478,7 +488,7 @@ impl FrameAssembler {
         let sure = self.sets_out_of_band;
         for sequence in self.ring.base()..self.ring.end() {
             self.candidates
-                .note(&self.ring, sequence, now, self.hole_wait, sure);
+                .note(&self.ring, sequence, now, self.patience, sure);
         }
         self.trim();
     }
@@ -561,14 +571,6 @@ const SEQUENCE_MAX: u64 = 1 << 62;
 
 /// Bytes of a NAL unit's length in front of it.
 const LENGTH_LEN: usize = 4;
-
-/// What a receiver takes to notice a hole and send its NACK.
-const NACK_DELAY: Duration = Duration::from_millis(50);
-
-/// Bounds of the wait for a retransmission: shorter gives up what one try would have saved, longer
-/// is a freeze that a key frame ends sooner.
-const HOLE_WAIT_MIN: Duration = Duration::from_millis(100);
-const HOLE_WAIT_MAX: Duration = Duration::from_millis(800);
 
 /// Longest time between key frame requests that a round-trip time can bring about.
 const KEYFRAME_INTERVAL_MAX: Duration = Duration::from_secs(2);

@@ -176,7 +176,7 @@ fn waits_follow_the_round_trip_time() {
         assert_eq!(assembler.hole_wait(), Duration::from_millis(wait));
     }
     assembler.set_rtt(Duration::MAX);
-    assert_eq!(assembler.hole_wait(), HOLE_WAIT_MAX);
+    assert_eq!(assembler.hole_wait(), patience::ASK_MAX);
 }
 
 #[test]

@@ -329,13 +329,50 @@ fn case_42_a_late_retransmission_is_ignored() {
     let p = bench.p(3);
     assert_eq!(bench.push(100, [&p[0], &p[2]]), []);
     assert_eq!(bench.timeout(300), [Ask(KeyframeReason::Loss)]);
-    assert_eq!(bench.push(301, [&p[1]]), []);
+    assert_eq!(bench.timeout(500), []);
+    assert_eq!(bench.push(501, [&p[1]]), []);
     let idr = bench.idr(2);
-    assert_eq!(bench.push(333, &idr), [Idr(3)]);
-    assert_eq!(bench.push(334, [&p[1], &p[0], &idr[1]]), []);
+    assert_eq!(bench.push(533, &idr), [Idr(3)]);
+    assert_eq!(bench.push(534, [&p[1], &p[0], &idr[1]]), []);
     assert_eq!(bench.assembler.counters().late, 4);
     let p = bench.p(1);
-    assert_eq!(bench.push(366, &p), [P(4)]);
+    assert_eq!(bench.push(566, &p), [P(4)]);
+}
+
+/// Until the key frame is there, nothing else could be shown: what comes before it is.
+#[test]
+fn a_hole_is_mended_while_its_key_frame_is_on_its_way() {
+    let mut bench = Bench::started();
+    let p = bench.p(3);
+    let later = bench.p(2);
+    assert_eq!(bench.push(100, [&p[0], &p[2]]), []);
+    assert_eq!(bench.push(133, &later), []);
+    assert_eq!(bench.timeout(300), [Ask(KeyframeReason::Loss)]);
+    assert_eq!(bench.assembler.next_timeout(), Some(bench.at(500)));
+    assert_eq!(bench.push(450, [&p[1]]), [P(2), P(3)]);
+    // It is not asked for again, and comes as any other.
+    assert_eq!(bench.assembler.next_timeout(), None);
+    let more = bench.p(1);
+    assert_eq!(bench.push(900, &more), [P(4)]);
+    let idr = bench.idr(2);
+    assert_eq!(bench.push(933, &idr), [Idr(5)]);
+    let counters = bench.assembler.counters();
+    assert_eq!((counters.holes, counters.holes_lost), (1, 0));
+    assert_eq!(counters.keyframe_requests, 1);
+}
+
+/// A player's wish outlives the loss that it was asked for along with.
+#[test]
+fn a_mended_hole_does_not_take_back_what_a_player_asked_for() {
+    let mut bench = Bench::started();
+    let p = bench.p(3);
+    assert_eq!(bench.push(100, [&p[0], &p[2]]), []);
+    assert_eq!(bench.timeout(300), [Ask(KeyframeReason::Loss)]);
+    let now = bench.at(310);
+    bench.assembler.request_keyframe(now);
+    assert_eq!(bench.push(450, [&p[1]]), [P(2)]);
+    let more = bench.p(1);
+    assert_eq!(bench.push(801, &more).len(), 2, "a picture and a request");
 }
 
 #[test]
