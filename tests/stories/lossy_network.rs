@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::common::browser::{Kind, Seen};
+use rtmp_gateway::webrtc::dtls::crypto_provider;
+
+use crate::common::browser::{BrowserConfig, Does, Kind, Seen};
 use crate::common::clip::{AUDIO, Clip, VIDEO};
 use crate::common::world::{Link, World, coded};
 
@@ -290,4 +292,53 @@ fn a_seed_replays_its_story() {
     // DTLS draws its own random numbers, which only move its few packets.
     let (first, second) = (story(9), story(9));
     assert!((first.0 - second.0).abs() < 0.05, "{first:?} {second:?}");
+}
+
+/// How long joins take, half of them publishers, over a path that loses so much each way.
+fn joins_over(loss_permille: u64, seeds: std::ops::RangeInclusive<u64>) -> Vec<Duration> {
+    let mut took: Vec<Duration> = seeds
+        .map(|seed| {
+            let mut world = World::new().seed(seed);
+            world.rtmp_publish("live/a");
+            world.run_ms(100);
+            world.link = Link {
+                delay: Duration::from_millis(25),
+                loss_permille,
+                ..Link::default()
+            };
+            let joined = world.now;
+            let does = [Does::View, Does::Publish][seed as usize % 2];
+            let mut config = BrowserConfig::new(does);
+            // The library's own waits a second before it repeats; browsers wait less than this.
+            config.dtls = Some(crypto_provider().expect("cryptography").dtls_provider);
+            let browser = match does {
+                Does::View => world.browse("/whep/live/a", config, &[]),
+                Does::Publish => world.whip_as("live/b", config, &[]),
+            };
+            let browser = browser.expect("accepted");
+            for _ in 0..150 {
+                world.run_ms(100);
+                let connected =
+                    world.first_seen(browser, joined, |seen| matches!(seen, Seen::Connected));
+                if let Some(connected) = connected {
+                    return connected;
+                }
+            }
+            panic!("not connected at {loss_permille} permille (seed {seed})")
+        })
+        .collect();
+    took.sort_unstable();
+    took
+}
+
+/// Every join connects, without a second try by its user. DTLS draws its own random numbers, so
+/// the bounds are wide: half of them take 150 and 420 ms, the slowest of hundreds took 4.4 s.
+#[test]
+fn joins_over_a_lossy_path_all_connect_in_time() {
+    for (loss_permille, half) in [(100, 700), (200, 1_500)] {
+        let took = joins_over(loss_permille, 1..=60);
+        let (median, slowest) = (took[30], took[59]);
+        assert!(median < Duration::from_millis(half), "{median:?}");
+        assert!(slowest < Duration::from_secs(12), "{slowest:?}");
+    }
 }
