@@ -174,6 +174,12 @@ impl Gateway {
             Kind::Counter,
         )
         .sample(&[], stats.transcode_concealed_samples as f64 / 48_000.0);
+        page.family(
+            "rtmp_gateway_transcode_silence_seconds_total",
+            "Silence put in where nothing came for longer than sound can be made up, or at all.",
+            Kind::Counter,
+        )
+        .sample(&[], stats.transcode_silence_samples as f64 / 48_000.0);
         let counters = [
             (
                 "rtmp_gateway_transcode_frames_total",

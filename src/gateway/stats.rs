@@ -35,6 +35,8 @@ pub struct Stats {
     pub transcode_errors: u64,
     /// Sound made up because it was missing, in samples per channel at 48 kHz.
     pub transcode_concealed_samples: u64,
+    /// Samples of silence that were put in where nothing came.
+    pub transcode_silence_samples: u64,
     /// Time that workers spent, in microseconds.
     pub transcode_busy_us: u64,
     /// Audio frames that the transcoder gave back.

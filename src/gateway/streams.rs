@@ -167,6 +167,7 @@ impl Gateway {
     pub(super) fn transcoded(&mut self, now: Instant, completed: Completed) {
         self.stats.transcode_errors += u64::from(completed.errors);
         self.stats.transcode_concealed_samples += u64::from(completed.concealed);
+        self.stats.transcode_silence_samples += u64::from(completed.silence);
         self.stats.transcode_busy_us += completed.busy.as_micros() as u64;
         self.stats.transcode_frames += completed.frames.len() as u64;
         // A stream may have ended meanwhile.

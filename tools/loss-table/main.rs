@@ -9,6 +9,8 @@
 mod common;
 
 use std::collections::HashMap;
+use std::fs;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use rtmp_gateway::rtp::frame_assembler::{FrameAssembler, Limits, Output, Packet};
@@ -17,20 +19,39 @@ use common::browser::{Kind, Seen};
 use common::clip::{AUDIO, Clip, VIDEO};
 use common::world::{Burst, Link, World, coded};
 
-fn main() {
-    let seconds: u64 = match std::env::args().nth(1) {
-        None => 60,
-        Some(text) => match text.parse() {
-            Ok(seconds) if (5..=3_600).contains(&seconds) => seconds,
+fn main() -> ExitCode {
+    let mut seconds = 60;
+    let mut into_readme = false;
+    for word in std::env::args().skip(1) {
+        match word.parse() {
+            Ok(number) if (5..=3_600).contains(&number) => seconds = number,
+            _ if word == "--readme" => into_readme = true,
             _ => {
-                eprintln!("how many virtual seconds of each network, 5 to 3600?");
-                std::process::exit(2);
+                eprintln!("loss-table: --readme, or how many virtual seconds, 5 to 3600");
+                return ExitCode::from(2);
             }
-        },
+        }
+    }
+    check_uplink();
+    let text = tables(seconds);
+    if into_readme && let Err(reason) = put_into_readme(&text) {
+        eprintln!("loss-table: {reason}");
+        return ExitCode::from(1);
+    }
+    ExitCode::SUCCESS
+}
+
+/// Prints each row as it is measured; answers with all of them.
+fn tables(seconds: u64) -> String {
+    let mut text = String::new();
+    let mut say = |line: &str| {
+        println!("{line}");
+        text.push_str(line);
+        text.push('\n');
     };
-    println!(
+    say(&format!(
         "{seconds} s of each network, 25 pictures and 50 sound packets a second, both ways alike."
-    );
+    ));
     for (title, run) in [
         (
             "WebRTC publisher to RTMP player",
@@ -38,11 +59,11 @@ fn main() {
         ),
         ("RTMP publisher to WebRTC viewer", downlink),
     ] {
-        println!("\n## {title}\n");
-        println!(
-            "| round trip | network | pictures | freezes | longest | recovery mean | late p50 | late p99 | sound made up | sound late p99 | key frames asked |"
+        say(&format!("\n## {title}\n"));
+        say(
+            "| round trip | network | pictures | freezes | longest | recovery mean | late p50 | late p99 | sound made up | sound late p99 | key frames asked |",
         );
-        println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+        say("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
         for rtt in [20, 100, 300] {
             for (name, network) in networks() {
                 let link = Link {
@@ -50,7 +71,7 @@ fn main() {
                     ..network
                 };
                 let figures = run(link, seconds);
-                println!(
+                say(&format!(
                     "| {rtt} ms | {name} | {:.2} % | {} | {} ms | {} ms | {} ms | {} ms | {:.2} % | {} ms | {} |",
                     figures.delivered * 100.0,
                     figures.freezes,
@@ -61,10 +82,22 @@ fn main() {
                     figures.concealed * 100.0,
                     figures.sound_late,
                     figures.asked
-                );
+                ));
             }
         }
     }
+    text
+}
+
+fn put_into_readme(text: &str) -> Result<(), String> {
+    const FILE: &str = "tools/loss-table/README.md";
+    const BEGIN: &str = "<!-- tables: begin -->";
+    const END: &str = "<!-- tables: end -->";
+    let readme = fs::read_to_string(FILE).map_err(|error| format!("{FILE}: {error}"))?;
+    let (before, rest) = (readme.split_once(BEGIN)).ok_or(format!("{FILE} has no {BEGIN}"))?;
+    let (_, after) = rest.split_once(END).ok_or(format!("{FILE} has no {END}"))?;
+    let readme = format!("{before}{BEGIN}\n\n{text}\n{END}{after}");
+    fs::write(FILE, readme).map_err(|error| format!("{FILE}: {error}"))
 }
 
 fn networks() -> Vec<(&'static str, Link)> {
@@ -175,8 +208,46 @@ fn at_share(sorted: &[Duration], share: f64) -> u128 {
     sorted.get(at).map_or(0, Duration::as_millis)
 }
 
-/// A browser publishes over the bad network, as browsers do: key frames only when asked.
+/// Networks of known answers: the figures are only worth printing if these are right.
+fn check_uplink() {
+    let delay = Duration::from_millis(50);
+    let clean = Link {
+        delay,
+        ..Link::default()
+    };
+    let nothing_lost = uplink(clean, 10);
+    assert_eq!(nothing_lost.delivered, 1.0, "{nothing_lost:?}");
+    assert_eq!((nothing_lost.freezes, nothing_lost.asked), (0, 0));
+    assert_eq!(nothing_lost.concealed, 0.0, "{nothing_lost:?}");
+    assert!(nothing_lost.late.1 <= 1, "{nothing_lost:?}");
+    // A sound of 21.3 ms ends with one of two packets of 20 ms.
+    assert!(nothing_lost.sound_late <= 20, "{nothing_lost:?}");
+
+    // Dead for two seconds of ten, while 50 pictures are sent.
+    let dead = Duration::from_secs(2);
+    let figures = uplink_through(clean, 10, Some(dead));
+    let lost = (1.0 - figures.delivered) * 250.0;
+    assert!((50.0..=62.0).contains(&lost), "{figures:?}");
+    assert_eq!((figures.freezes, figures.asked), (1, 1), "{figures:?}");
+    // From the picture before to the key frame, which is asked for when packets come again.
+    let longest = dead.as_millis();
+    assert!(
+        (longest..=longest + 500).contains(&figures.longest),
+        "{figures:?}"
+    );
+    let recovery = figures.longest - 40 + delay.as_millis();
+    assert!(figures.recovery.abs_diff(recovery) <= 40, "{figures:?}");
+    // Two of ten seconds.
+    assert!((figures.concealed - 0.2).abs() < 0.02, "{figures:?}");
+}
+
 fn uplink(link: Link, seconds: u64) -> Figures {
+    uplink_through(link, seconds, None)
+}
+
+/// A browser publishes over the bad network, as browsers do: key frames only when asked. In the
+/// middle of the time the path may be dead for a while.
+fn uplink_through(link: Link, seconds: u64, dead: Option<Duration>) -> Figures {
     let mut world = World::new();
     let player = world.rtmp_play("live/a");
     world.run_ms(10);
@@ -187,10 +258,20 @@ fn uplink(link: Link, seconds: u64) -> Figures {
     world.reseed(SEED);
     world.link = link;
     let (from, until) = (world.now, world.now + Duration::from_secs(seconds));
-    let concealed = concealed_seconds(&mut world);
-    world.run_ms(seconds * 1_000);
-    let concealed = concealed_seconds(&mut world) - concealed;
-    let asked = key_frames_asked(&world, browser, from);
+    let (made_up, asked) = (made_up_seconds(&mut world), key_frames_asked(&mut world));
+    match dead {
+        None => world.run_ms(seconds * 1_000),
+        Some(dead) => {
+            world.run_ms(seconds * 500);
+            world.link.loss_permille = 1_000;
+            world.run_ms(dead.as_millis() as u64);
+            world.link = link;
+            let left = until.saturating_duration_since(world.now);
+            world.run_ms(left.as_millis() as u64);
+        }
+    }
+    let made_up = made_up_seconds(&mut world) - made_up;
+    let asked = key_frames_asked(&mut world) - asked;
     world.link = Link {
         delay: link.delay,
         ..Link::default()
@@ -221,7 +302,7 @@ fn uplink(link: Link, seconds: u64) -> Figures {
         .map(|(at, time, _)| (start + Duration::from_millis(u64::from(*time)), Some(*at)))
         .collect();
     Figures {
-        concealed: concealed / seconds as f64,
+        concealed: made_up / seconds as f64,
         asked,
         ..Figures::of(&pictures, &sounds)
     }
@@ -373,14 +454,15 @@ impl Screen {
     }
 }
 
-fn concealed_seconds(world: &mut World) -> f64 {
+/// Concealed, or silent where that was too long.
+fn made_up_seconds(world: &mut World) -> f64 {
     world.metric("rtmp_gateway_transcode_concealed_seconds_total")
+        + world.metric("rtmp_gateway_transcode_silence_seconds_total")
 }
 
-fn key_frames_asked(world: &World, browser: usize, from: Instant) -> usize {
-    let seen = world.browser(browser).seen.iter();
-    seen.filter(|(at, seen)| *at >= from && matches!(seen, Seen::KeyframeRequested))
-        .count()
+/// As many as were sent to the publisher, whether or not they arrived.
+fn key_frames_asked(world: &mut World) -> usize {
+    world.metric("rtmp_gateway_keyframe_requests_sent_total") as usize
 }
 
 /// A pause that a person notices: the statistics of browsers take it for a freeze (three
