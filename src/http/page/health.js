@@ -174,7 +174,7 @@ function sections(stream) {
       ['size', 'Size', picture.width ? `${picture.width}×${picture.height}` : 'unknown', `H.264 ${picture.profile} ${picture.level}`, warned.has('no_size')],
       ['fps', 'Frame rate', `${picture.fps.toFixed(1)} fps`],
       ['video-bitrate', 'Bit rate', bits(picture.bitrate_bps)],
-      ['gop', 'Key frame every', picture.gop_ms == null ? 'not known yet' : seconds(picture.gop_ms), 'GOP: who joins may wait so long', warned.has('rare_key_frames')],
+      ['gop', 'Key frame every', picture.gop_ms == null ? 'not known yet' : seconds(picture.gop_ms), 'GOP: what one who joins catches up with', warned.has('rare_key_frames')],
       ['since-key', 'Last key frame', picture.since_key_ms == null ? 'none yet' : ago(picture.since_key_ms), `${picture.key_frames} so far`, warned.has('no_key_frame')],
       ['b-frames', 'B-frames', picture.b_frames ? String(picture.b_frames) : 'none', picture.b_frames ? `${picture.b_frames_dropped} left out for browsers` : 'as browsers need it', picture.b_frames > 0],
     ] : [['size', 'Picture', 'none', 'No picture is sent']]],
