@@ -23,10 +23,18 @@
 //!   Live ── under pressure, and too much waits ──► AwaitKey, or Live at a newer key frame
 //! ```
 
+mod catch_up;
+mod live;
+mod stamps;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+
+use catch_up::Pace;
+use live::Begun;
+use stamps::{AUDIO_RATE_HZ, VIDEO_RATE_HZ, report_instant, rtp_time};
 
 use super::sound_pace::SoundPace;
 use super::viewer_pressure::{Level, Pressure, Report};
@@ -81,13 +89,6 @@ pub struct Viewer {
     pub replays: u64,
 }
 
-/// A picture of which some packets have left.
-#[derive(Clone, Copy, Debug)]
-struct Begun {
-    packets: usize,
-    stamp: MediaTime,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
     /// The transport is not up.
@@ -98,17 +99,6 @@ enum Phase {
     AwaitKey,
     /// Every picture goes out as it comes.
     Live,
-}
-
-/// How a catch-up goes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Pace {
-    next_send: Instant,
-    bits_per_second: f64,
-    /// Packets sent of the backlog.
-    packets: usize,
-    /// What the session had repeated when it began.
-    repeated_before: Option<u64>,
 }
 
 /// What serving a viewer came to.
@@ -377,119 +367,6 @@ impl Viewer {
         }
     }
 
-    /// Sends what is there, a slice at a time where it is much or the path is under pressure.
-    fn send_live(
-        &mut self,
-        now: Instant,
-        stream: &Stream,
-        session: &mut webrtc::Session,
-        served: &mut Served,
-    ) {
-        if !self.pressure.is_open() {
-            self.pressure.poll(now, session.repeated());
-            self.leave_out(stream);
-            served.wants_key = self.wants_key(now);
-        }
-        while let Some(entry) = stream.ring.get(self.video) {
-            if entry.frame.codec.kind() != TrackKind::Video
-                || (self.begun.is_none() && !self.wants(now, stream, entry))
-            {
-                self.video += 1;
-                continue;
-            }
-            let wait = self.slice_at.max(self.pressure.held_until());
-            if let Some(at) = wait.filter(|at| *at > now) {
-                served.again = Some(served.again.map_or(at, |earlier| earlier.min(at)));
-                return;
-            }
-            self.write_slice(now, stream, session, entry, served);
-            if self.begun.is_none() {
-                self.video += 1;
-            }
-        }
-    }
-
-    /// Under pressure, what waits too long is left out up to a key frame: the newest one if it
-    /// is there already. A key frame that has begun to leave does so to its end.
-    fn leave_out(&mut self, stream: &Stream) {
-        let begun_key = self.begun.is_some()
-            && stream
-                .ring
-                .get(self.video)
-                .is_some_and(|entry| entry.frame.key);
-        if self.phase != Phase::Live || begun_key {
-            return;
-        }
-        let newest_key = stream.ring.gop_start().filter(|start| *start > self.video);
-        let waits_max = match newest_key {
-            Some(_) => WAITS_KEY_MAX,
-            None => WAITS_MAX,
-        };
-        if stream.ring.lag(self.video) <= waits_max {
-            return;
-        }
-        let to = newest_key.unwrap_or(stream.ring.head());
-        let pictures = stream.ring.since(self.video).take_while(|(at, _)| *at < to);
-        self.thinned += pictures
-            .filter(|(_, entry)| entry.frame.codec.kind() == TrackKind::Video)
-            .count() as u64;
-        self.begun = None;
-        self.video = to;
-        if newest_key.is_none() {
-            self.phase = Phase::AwaitKey;
-        }
-    }
-
-    /// Writes as much of a picture as may leave now; `begun` is there as long as some is left.
-    fn write_slice(
-        &mut self,
-        now: Instant,
-        stream: &Stream,
-        session: &mut webrtc::Session,
-        entry: &Entry,
-        served: &mut Served,
-    ) {
-        let stamp = match self.begun {
-            Some(begun) => begun.stamp,
-            None => self.stamp(entry.live_pts()),
-        };
-        let from = self.begun.map_or(0, |begun| begun.packets);
-        let payloads = entry
-            .rtp
-            .get_or_init(|| payloads(entry, self.limits.payload_bytes));
-        let budget = self.pressure.video_bps();
-        let most = match budget {
-            None => SLICE_PACKETS,
-            Some(_) => SLICE_PACKETS_PACED,
-        };
-        let left = payloads.get(from..).unwrap_or_default();
-        let slice = left.get(..most).unwrap_or(left);
-        let is_last = slice.len() == left.len();
-        let capture = report_instant(stream, stamp, now);
-        let rtp_time = rtp_time(stamp, VIDEO_RATE_HZ);
-        session.write_video(now, slice, rtp_time, capture, is_last);
-        served.packets += slice.len();
-        self.begun = (!is_last).then_some(Begun {
-            packets: from + slice.len(),
-            stamp,
-        });
-        let bits = slice
-            .iter()
-            .map(|p| p.len() as f64 * 8.0 * HEADERS)
-            .sum::<f64>();
-        let rate = match budget {
-            None if is_last => {
-                self.slice_at = None;
-                return;
-            }
-            None => SLICE_BPS,
-            Some(bps) => bps,
-        };
-        // Time that was not used is not saved up.
-        let begin = self.slice_at.map_or(now, |at| at.max(now - SLICE_LATE_MAX));
-        self.slice_at = Some(begin + Duration::from_secs_f64(bits / rate));
-    }
-
     /// The stamp of a picture: later than the last one's.
     fn stamp(&mut self, stamp: MediaTime) -> MediaTime {
         let tick = MediaTime::from_units(1, VIDEO_RATE_HZ);
@@ -527,130 +404,6 @@ impl Viewer {
         }
     }
 
-    /// Writes the still if it is due, and arranges for it to be sent again: a page that is
-    /// not set up yet lets a lone picture go by.
-    fn write_still(
-        &mut self,
-        now: Instant,
-        stream: &Stream,
-        session: &mut webrtc::Session,
-        served: &mut Served,
-    ) {
-        let Some((at, sent)) = self.still.filter(|_| self.phase == Phase::AwaitKey) else {
-            self.still = None;
-            return;
-        };
-        if at <= now {
-            let start = stream.ring.gop_start();
-            if let Some(entry) = start.and_then(|start| stream.ring.get(start)) {
-                let stamp = sending_time(now, stream);
-                served.packets += self.write(now, stream, session, entry, stamp);
-            }
-            let again = STILL_AGAIN.get(sent);
-            self.still = again.map(|wait| (now + *wait, sent + 1));
-        }
-        served.again = self.still.map(|(at, _)| at);
-    }
-
-    /// Where the cached group of pictures begins, if it is fit to be sent.
-    fn backlog(&self, stream: &Stream) -> Option<u64> {
-        let start = stream.ring.gop_start()?;
-        let fits = self.limits.fast_start
-            && self.pressure.is_open()
-            && stream.ring.lag(start) <= MediaTime::from_duration(self.limits.fast_start_max)
-            && stream.ring.gop_bytes() <= BACKLOG_BYTES_MAX
-            && stream.ring.head() - start <= BACKLOG_FRAMES_MAX
-            // In decoding order, times of sending would show B-frames in the wrong order.
-            && (stream.health.b_frames == 0 || stream.health.is_in_order_for_browsers);
-        fits.then_some(start)
-    }
-
-    fn begin_catch_up(&mut self, now: Instant, stream: &Stream, start: u64) {
-        let span = stream.ring.lag(start).as_secs_f64().max(0.5);
-        let own_rate = stream.ring.gop_bytes() as f64 * 8.0 / span;
-        let bits_per_second =
-            (own_rate * self.limits.fast_start_rate).clamp(CATCH_UP_BITS_MIN, CATCH_UP_BITS_MAX);
-        self.video = start;
-        self.begun = None;
-        self.phase = Phase::CatchUp(Pace {
-            next_send: now,
-            bits_per_second,
-            packets: 0,
-            repeated_before: None,
-        });
-    }
-
-    fn catch_up(
-        &mut self,
-        now: Instant,
-        stream: &Stream,
-        session: &mut webrtc::Session,
-        mut pace: Pace,
-        served: &mut Served,
-    ) {
-        // A newer key frame is live: what lies before it is not worth sending.
-        if let Some(newest) = stream.ring.gop_start()
-            && newest > self.video
-        {
-            self.video = newest;
-            self.phase = Phase::Live;
-            return;
-        }
-        let before = *pace.repeated_before.get_or_insert(session.repeated());
-        let repeated = session.repeated() - before;
-        if repeated >= REPEATED_MIN && repeated * REPEATED_SHARE > pace.packets as u64 {
-            // The path does not carry the pace: more of it would drown the sound as well.
-            self.phase = Phase::AwaitKey;
-            self.video = stream.ring.head();
-            return;
-        }
-        while pace.next_send <= now {
-            let Some(entry) = stream.ring.get(self.video) else {
-                self.phase = Phase::Live;
-                return;
-            };
-            self.video += 1;
-            if entry.frame.codec.kind() != TrackKind::Video || entry.browser == BrowserView::Skip {
-                continue;
-            }
-            let packets = self.write(now, stream, session, entry, sending_time(now, stream));
-            served.packets += packets;
-            pace.packets += packets;
-            let bits = entry.frame.payload.len() as f64 * 8.0;
-            pace.next_send += Duration::from_secs_f64(bits / pace.bits_per_second);
-        }
-        self.phase = Phase::CatchUp(pace);
-        served.again = Some(pace.next_send);
-    }
-
-    /// Whether a picture is to be sent as things stand.
-    fn wants(&mut self, now: Instant, stream: &Stream, entry: &Entry) -> bool {
-        if entry.browser == BrowserView::Skip {
-            return false;
-        }
-        if self.phase == Phase::AwaitKey {
-            if !entry.frame.key || !self.pressure.admits_key(now) {
-                self.thinned += u64::from(!self.pressure.is_open());
-                return false;
-            }
-            self.phase = Phase::Live;
-        }
-        if !self.pressure.is_open() && !entry.frame.key {
-            let waits = stream.ring.lag(self.video);
-            if self.pressure.level() != Level::Thinned {
-                // The key frame was a trial.
-                self.phase = Phase::AwaitKey;
-                self.thinned += 1;
-                return false;
-            }
-            if entry.frame.disposable && waits > WAITS_DISPOSABLE_MAX {
-                self.thinned += 1;
-                return false;
-            }
-        }
-        true
-    }
-
     /// Writes a whole picture at once.
     fn write(
         &mut self,
@@ -671,18 +424,6 @@ impl Viewer {
     }
 }
 
-/// The stamp of a picture that is sent now though it is older: what one that has just come
-/// would carry. A publisher that paused while its timestamps stood still is behind the live
-/// point for good, and stamps at that point would be ahead of all that follow.
-fn sending_time(now: Instant, stream: &Stream) -> MediaTime {
-    let live = stream.live(now);
-    let Some(newest) = stream.ring.newest_picture() else {
-        return live;
-    };
-    let waited = MediaTime::from_duration(now.saturating_duration_since(newest.arrival));
-    live.min(newest.live_pts() + waited + JITTER_MAX)
-}
-
 /// The picture as RTP payloads; a key frame carries the parameter sets of its configuration.
 fn payloads(entry: &Entry, payload_bytes: usize) -> Box<[Arc<[u8]>]> {
     let sps: Vec<Bytes>;
@@ -699,77 +440,11 @@ fn payloads(entry: &Entry, payload_bytes: usize) -> Box<[Arc<[u8]>]> {
     packetize(&entry.frame.payload, parameter_sets, payload_bytes).into()
 }
 
-/// A time of the stream's clock on an RTP clock, before the session's own random offset.
-fn rtp_time(time: MediaTime, rate_hz: u32) -> u64 {
-    (time + RTP_ORIGIN).as_units(rate_hz).max(0) as u64
-}
-
-/// The instant that sender reports give for a time of the stream's clock: when it was live,
-/// and [`REPORT_LEAD`] earlier.
-fn report_instant(stream: &Stream, time: MediaTime, now: Instant) -> Instant {
-    stream.instant_of(time - REPORT_LEAD, now)
-}
-
-/// Pictures with a composition time are stamped ahead of their arrival, and a report cannot
-/// speak of the future. Only the distance of sound and picture counts, so both are
-/// reported as if this much older.
-const REPORT_LEAD: MediaTime = MediaTime::from_millis(1_000);
-
-/// Times a little before a stream's origin (sound that began before the picture, codec
-/// delays taken out) are still positive RTP times.
-const RTP_ORIGIN: MediaTime = MediaTime::from_millis(10_000);
-
-/// RTP clock of H.264 (RFC 6184 section 8.2.1).
-const VIDEO_RATE_HZ: u32 = 90_000;
-
-/// RTP clock of Opus (RFC 7587 section 4.1).
-const AUDIO_RATE_HZ: u32 = 48_000;
-
 /// Sound that waited here for longer is not worth hearing: the viewer goes on with the newest.
 const AUDIO_WAITED_MAX: Duration = Duration::from_millis(500);
 
 /// Sound so much older than the newest that was published is not worth hearing either.
 const AUDIO_LATE_MAX: MediaTime = MediaTime::from_millis(700);
-
-/// A picture this much later than the least delayed one is no sign of another clock.
-const JITTER_MAX: MediaTime = MediaTime::from_millis(100);
-
-/// A backlog beyond this is not sent: the browser's socket buffer overran above 1.2 MB in
-/// one burst, paced it held four.
-const BACKLOG_BYTES_MAX: usize = 4 << 20;
-
-/// Frames in a backlog at most, for slow decoders.
-const BACKLOG_FRAMES_MAX: u64 = 600;
-
-/// The slowest and fastest pace of a catch-up, in bits a second.
-const CATCH_UP_BITS_MIN: f64 = 2e6;
-const CATCH_UP_BITS_MAX: f64 = 40e6;
-
-/// A catch-up of which more than one packet in so many had to be repeated is given up; a few
-/// are the noise of a radio link, and giving up costs the picture up to the next key frame.
-const REPEATED_SHARE: u64 = 16;
-const REPEATED_MIN: u64 = 12;
-
-/// How long after a still it is sent again, each time.
-const STILL_AGAIN: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(600)];
-
-/// Packets of a picture that leave at once, some 75 kB, and the rate of the slices: a key frame
-/// of 300 kB takes 36 ms.
-const SLICE_PACKETS: usize = 64;
-const SLICE_BPS: f64 = 50e6;
-
-/// The same for a viewer under pressure.
-const SLICE_PACKETS_PACED: usize = 4;
-
-/// A slice that was served late by so much does not delay the next one.
-const SLICE_LATE_MAX: Duration = Duration::from_millis(20);
-
-/// Under pressure pictures wait here: those that no other refers to so long; the others so long
-/// before a newer key frame goes first, and so long before all up to the next one is left out.
-/// Shorter waits mean fewer pictures: what fits of a group depends on it.
-const WAITS_DISPOSABLE_MAX: MediaTime = MediaTime::from_millis(100);
-const WAITS_KEY_MAX: MediaTime = MediaTime::from_millis(250);
-const WAITS_MAX: MediaTime = MediaTime::from_millis(800);
 
 /// Payloads to datagrams: RTP, SRTP, UDP and IP headers.
 const HEADERS: f64 = 1.06;
