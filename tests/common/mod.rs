@@ -6,5 +6,6 @@
 pub mod browser;
 pub mod clip;
 pub mod jwt;
+pub mod screen;
 pub mod watch;
 pub mod world;
