@@ -7,7 +7,7 @@
 //! next report, or before that by what the viewer asks to have repeated.
 //!
 //! ```text
-//!            much loss, or some and a queue: at once; a little less: twice in a row
+//!            a long queue, or loss and a queue: at once; loss alone: twice in a row
 //!   Open ──────────────────────────────────────────────────────► Hold ◄──────────┐
 //!     ▲                                the path's queue runs empty │             │ loss,
 //!     │                                                            ▼             │ a queue
@@ -17,6 +17,9 @@
 //!                     the next trial
 //! ```
 //!
+//! Much loss without a queue, once, is an outage that is over, for nothing is reported in one: what
+//! comes after it is sent as before.
+//!
 //! Loss that stays though less is sent is the path's own (a radio link): the viewer gets all
 //! of the stream again, with retransmissions, and only more than that much loss counts
 //! from then on.
@@ -25,7 +28,7 @@ mod budget;
 
 use std::time::{Duration, Instant};
 
-use budget::Budget;
+use budget::{Budget, HOLD_MIN};
 
 /// What a receiver report says of the picture, and what was sent until it came.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -116,6 +119,18 @@ impl Pressure {
         self.budget.as_ref().map(|budget| budget.paced_bps())
     }
 
+    /// Whether all of the stream is sent, if only to see whether it fits.
+    pub fn tries_all(&self) -> bool {
+        self.budget.as_ref().is_none_or(|budget| budget.tries_all())
+    }
+
+    /// The path does not carry what was sent to try it.
+    pub fn trial_failed(&mut self, now: Instant) {
+        if let Some(budget) = &mut self.budget {
+            budget.trial_failed(now, HOLD_MIN);
+        }
+    }
+
     /// Until when no picture may leave.
     pub fn held_until(&self) -> Option<Instant> {
         self.budget.as_ref()?.held_until()
@@ -167,9 +182,11 @@ impl Pressure {
             || queue >= QUEUE_DIRE
             || (excess >= LOSS_WITH_QUEUE && queue >= QUEUE_HIGH);
         let is_bad = is_dire || excess >= LOSS_HIGH || queue >= QUEUE_HIGH;
+        // Much loss and no queue is an outage, which is over: nothing is reported in one.
+        let is_over = queue < QUEUE_LOW && self.bad == 0;
         self.bad = if is_bad { self.bad + 1 } else { 0 };
         match &mut self.budget {
-            None if is_dire || self.bad >= 2 => {
+            None if (is_dire && !is_over) || self.bad >= 2 => {
                 self.times += 1;
                 self.bad = 0;
                 let budget = Budget::new(now, report, sent_bps, arrived_bps, queue);
@@ -210,8 +227,8 @@ impl Pressure {
     }
 }
 
-/// Loss from which a viewer comes under a budget: at once, after two reports, and with a
-/// queue. Below the first two retransmission does better than sending less.
+/// Loss from which a viewer comes under a budget: at once if there is some queue, after two
+/// reports, and at once with a long queue. Below the first two retransmission does better than sending less.
 const LOSS_DIRE: f64 = 0.30;
 const LOSS_HIGH: f64 = 0.15;
 const LOSS_WITH_QUEUE: f64 = 0.04;

@@ -337,6 +337,7 @@ impl Viewer {
                 }
             }
         }
+        self.try_room(now, stream, session);
         if let Phase::CatchUp(pace) = self.phase {
             self.catch_up(now, stream, session, pace, &mut served);
         }
@@ -344,6 +345,20 @@ impl Viewer {
             self.send_live(now, stream, session, &mut served);
         }
         served
+    }
+
+    /// A trial of the whole stream begins as a join does: a picture at once, and enough traffic to
+    /// show whether there is room.
+    fn try_room(&mut self, now: Instant, stream: &Stream, session: &webrtc::Session) {
+        if self.pressure.is_open() || self.phase != Phase::AwaitKey {
+            return;
+        }
+        self.pressure.poll(now, session.repeated());
+        if self.pressure.tries_all()
+            && let Some(start) = self.backlog(stream)
+        {
+            self.begin_catch_up(now, stream, start);
+        }
     }
 
     /// What comes all at once after it waited somewhere is not for a viewer, which has to stay
@@ -396,7 +411,10 @@ impl Viewer {
             }
             None => {
                 // It has no picture at all: the still may have come before its keys were set.
-                let has_none = self.phase == Phase::AwaitKey && self.limits.fast_start;
+                // A path that does not carry the stream has no room for one either.
+                let has_none = self.phase == Phase::AwaitKey
+                    && self.limits.fast_start
+                    && self.pressure.is_open();
                 self.still = has_none.then_some((now, 0));
                 self.replayed = Some(now);
                 true

@@ -28,6 +28,7 @@ mod slow_player;
 mod takeover;
 mod there_and_back;
 mod viewer_pressure;
+mod viewer_recovery;
 mod whep_session;
 mod whip_session;
 mod who_may;

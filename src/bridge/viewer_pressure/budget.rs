@@ -98,6 +98,17 @@ impl Budget {
         }
     }
 
+    pub(super) fn tries_all(&self) -> bool {
+        matches!(self.phase, Phase::Trial { .. }) && self.bps > self.stream_bps * ENOUGH
+    }
+
+    pub(super) fn trial_failed(&mut self, now: Instant, queue: Duration) {
+        if matches!(self.phase, Phase::Trial { .. }) {
+            self.failed += 1;
+            self.lower(now, self.fits_bps, queue);
+        }
+    }
+
     /// See [`Pressure::admits_key`](super::Pressure::admits_key).
     pub(super) fn admits_key(&mut self, now: Instant) -> bool {
         let waited = now.saturating_duration_since(self.key_tried);
@@ -126,7 +137,7 @@ impl Budget {
                 };
             }
             Phase::Steady { since, good } if now >= since + TRIAL_AFTER => {
-                if good > self.failed.min(FAILED_MAX) || !is_reported {
+                if good > self.good_needed() || !is_reported {
                     self.begin_trial(now, repeated);
                 }
             }
@@ -140,9 +151,7 @@ impl Budget {
                 // A packet is some 8 kbit.
                 let sent = self.bps / 8_000.0 * seconds;
                 if again >= REPEATED_MIN && again > sent * (REPEATED_SHARE + own_loss) {
-                    self.failed += 1;
-                    let fits = self.fits_bps;
-                    self.lower(now, fits, HOLD_MIN);
+                    self.trial_failed(now, HOLD_MIN);
                 } else if now >= since + TRIAL_MAX {
                     // Nobody reports: what is known to fit must do.
                     self.bps = self.fits_bps;
@@ -191,8 +200,7 @@ impl Budget {
                 self.lower(now, self.fits_bps * HEADROOM.min(1.0 - loss), queue);
             }
             Phase::Trial { since, .. } if now >= since + REPORT_AGE / 3 => {
-                self.failed += 1;
-                self.lower(now, self.fits_bps, queue);
+                self.trial_failed(now, queue);
             }
             _ => {}
         }
@@ -201,8 +209,12 @@ impl Budget {
     /// A good report. Answers whether the whole stream fits.
     pub(super) fn good(&mut self, now: Instant) -> bool {
         self.dead = 0;
+        let age = match self.is_eager() {
+            true => REPORT_AGE / 2,
+            false => REPORT_AGE,
+        };
         if let Phase::Steady { since, good } = &mut self.phase
-            && now >= *since + REPORT_AGE
+            && now >= *since + age
         {
             *good += 1;
         }
@@ -230,8 +242,24 @@ impl Budget {
         false
     }
 
+    /// Whether the trouble may still be a short one.
+    fn is_eager(&self) -> bool {
+        self.failed < EAGER_TRIALS
+    }
+
+    /// Good reports that a trial waits for beyond the first.
+    fn good_needed(&self) -> u32 {
+        match self.is_eager() {
+            true => 0,
+            false => self.failed.min(FAILED_MAX),
+        }
+    }
+
     fn begin_trial(&mut self, now: Instant, repeated: u64) {
         self.step_up(now, repeated, self.fits_bps);
+        if self.is_eager() && self.fits_bps >= self.stream_bps * NEAR {
+            self.bps = (self.stream_bps * ALL).max(BPS_MIN);
+        }
     }
 
     fn step_up(&mut self, now: Instant, repeated: u64, from_bps: f64) {
@@ -279,12 +307,12 @@ const SILENCE: Duration = Duration::from_secs(2);
 const HEADROOM: f64 = 0.85;
 
 /// How long no picture leaves, so that the path's queue runs empty.
-const HOLD_MIN: Duration = Duration::from_millis(200);
+pub(super) const HOLD_MIN: Duration = Duration::from_millis(200);
 const HOLD_MAX: Duration = Duration::from_millis(1_500);
 
 /// How soon a trial follows the end of the one before, if a report was good, and one more for each
 /// trial that failed, up to [`FAILED_MAX`]; and how much more it sends. A path that recovers
-/// is used again within two to four seconds, and one that does not is not filled all the time.
+/// is used again within two to five seconds, and one that does not is not filled all the time.
 const FAILED_MAX: u32 = 1;
 const TRIAL_AFTER: Duration = Duration::from_millis(1_000);
 const TRIAL: f64 = 2.0;
@@ -294,6 +322,12 @@ const TRIAL_STEP_BPS: f64 = 128_000.0;
 /// round trip of the first may be older than it.
 const ALL: f64 = 1.25;
 const GOOD_REPORTS: u32 = 2;
+
+/// So many trials come sooner and, where so much of the stream is known to fit, are of all of it
+/// at once: most troubles are short. When they failed the cap is a lasting one, and
+/// trials cost the sound that shares its queue.
+const EAGER_TRIALS: u32 = 1;
+const NEAR: f64 = 0.2;
 
 /// A trial that nobody reports of ends.
 const TRIAL_MAX: Duration = Duration::from_millis(4_000);

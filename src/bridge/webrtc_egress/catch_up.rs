@@ -30,7 +30,10 @@ impl Viewer {
         session: &mut webrtc::Session,
         served: &mut Served,
     ) {
-        let Some((at, sent)) = self.still.filter(|_| self.phase == Phase::AwaitKey) else {
+        let Some((at, sent)) = self
+            .still
+            .filter(|_| self.phase == Phase::AwaitKey && self.pressure.is_open())
+        else {
             self.still = None;
             return;
         };
@@ -50,7 +53,7 @@ impl Viewer {
     pub(super) fn backlog(&self, stream: &Stream) -> Option<u64> {
         let start = stream.ring.gop_start()?;
         let fits = self.limits.fast_start
-            && self.pressure.is_open()
+            && self.pressure.tries_all()
             && stream.ring.lag(start) <= MediaTime::from_duration(self.limits.fast_start_max)
             && stream.ring.gop_bytes() <= BACKLOG_BYTES_MAX
             && stream.ring.head() - start <= BACKLOG_FRAMES_MAX
@@ -82,11 +85,20 @@ impl Viewer {
         mut pace: Pace,
         served: &mut Served,
     ) {
+        self.pressure.poll(now, session.repeated());
+        if !self.pressure.tries_all() {
+            // There was no room after all.
+            self.begun = None;
+            self.phase = Phase::AwaitKey;
+            self.video = stream.ring.head();
+            return;
+        }
         // A newer key frame is live: what lies before it is not worth sending.
         if let Some(newest) = stream.ring.gop_start()
             && newest > self.video
         {
             self.video = newest;
+            self.begun = None;
             self.phase = Phase::Live;
             return;
         }
@@ -94,8 +106,14 @@ impl Viewer {
         let repeated = session.repeated() - before;
         if repeated >= REPEATED_MIN && repeated * REPEATED_SHARE > pace.packets as u64 {
             // The path does not carry the pace: more of it would drown the sound as well.
+            self.pressure.trial_failed(now);
+            self.begun = None;
             self.phase = Phase::AwaitKey;
             self.video = stream.ring.head();
+            return;
+        }
+        if !self.pressure.is_open() {
+            self.catch_up_paced(now, stream, session, pace, served);
             return;
         }
         while pace.next_send <= now {
@@ -115,6 +133,42 @@ impl Viewer {
         }
         self.phase = Phase::CatchUp(pace);
         served.again = Some(pace.next_send);
+    }
+
+    /// The same at the pace of a trial, which knows no bursts.
+    fn catch_up_paced(
+        &mut self,
+        now: Instant,
+        stream: &Stream,
+        session: &mut webrtc::Session,
+        mut pace: Pace,
+        served: &mut Served,
+    ) {
+        while let Some(entry) = stream.ring.get(self.video) {
+            if entry.frame.codec.kind() != TrackKind::Video || entry.browser == BrowserView::Skip {
+                self.video += 1;
+                continue;
+            }
+            if let Some(at) = self.slice_at.filter(|at| *at > now) {
+                served.again = Some(at);
+                self.phase = Phase::CatchUp(pace);
+                return;
+            }
+            let before = served.packets;
+            self.write_slice(
+                now,
+                stream,
+                session,
+                entry,
+                sending_time(now, stream),
+                served,
+            );
+            pace.packets += served.packets - before;
+            if self.begun.is_none() {
+                self.video += 1;
+            }
+        }
+        self.phase = Phase::Live;
     }
 }
 

@@ -42,7 +42,7 @@ impl Viewer {
                 served.again = Some(served.again.map_or(at, |earlier| earlier.min(at)));
                 return;
             }
-            self.write_slice(now, stream, session, entry, served);
+            self.write_slice(now, stream, session, entry, entry.live_pts(), served);
             if self.begun.is_none() {
                 self.video += 1;
             }
@@ -81,17 +81,18 @@ impl Viewer {
     }
 
     /// Writes as much of a picture as may leave now; `begun` is there as long as some is left.
-    fn write_slice(
+    pub(super) fn write_slice(
         &mut self,
         now: Instant,
         stream: &Stream,
         session: &mut webrtc::Session,
         entry: &Entry,
+        stamp: MediaTime,
         served: &mut Served,
     ) {
         let stamp = match self.begun {
             Some(begun) => begun.stamp,
-            None => self.stamp(entry.live_pts()),
+            None => self.stamp(stamp),
         };
         let from = self.begun.map_or(0, |begun| begun.packets);
         let payloads = entry
