@@ -120,7 +120,9 @@ impl WebrtcIngest {
 
     /// Takes a packet.
     pub fn packet(&mut self, now: Instant, stream: &mut Stream, packet: RtpPacket) -> Ingested {
+        // Padding, and what was not accepted, may be on another clock.
         match packet.kind {
+            _ if packet.payload.is_empty() => {}
             TrackKind::Video => self.newest_video = Some(packet.rtp_time),
             TrackKind::Audio => self.newest_audio = Some(packet.rtp_time),
         }

@@ -30,6 +30,9 @@ pub(super) struct Media {
     pub(super) pt: u8,
     /// The payload type of retransmissions (RFC 4588), when offered.
     pub(super) rtx_pt: Option<u8>,
+    /// What else an audio m-line offers, RED and comfort noise say (RFC 3389): not accepted, and
+    /// sent by some all the same, in the same sequence.
+    pub(super) refused_pts: Vec<u8>,
     /// The `fmtp` parameters of the answer.
     pub(super) fmtp: String,
     /// The `rtcp-fb` values of the answer.
@@ -236,6 +239,7 @@ fn accept_section(
         mid: section.mid.clone().unwrap_or_else(|| "0".to_owned()),
         pt: codec.pt,
         rtx_pt,
+        refused_pts: refused_pts(section, kind, codec.pt),
         fmtp: answer_fmtp(kind, role, codec),
         feedback,
         extensions,
@@ -244,6 +248,15 @@ fn accept_section(
     };
     Ok((media, mismatch))
 }
+
+fn refused_pts(section: &Section, kind: TrackKind, accepted: u8) -> Vec<u8> {
+    let offered = section.codecs.iter().map(|codec| codec.pt);
+    let refused = offered.filter(|pt| kind == TrackKind::Audio && *pt != accepted);
+    refused.take(REFUSED_PTS_MAX).collect()
+}
+
+/// Payload types of one m-line that are told from noise; Chromium 156 offers eight for audio.
+const REFUSED_PTS_MAX: usize = 32;
 
 /// The id of an extension, if every m-line that has it gives it the same.
 fn common_extension(media: &[Media], uri: &str) -> Option<u8> {

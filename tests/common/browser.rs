@@ -44,6 +44,8 @@ pub struct BrowserConfig {
     pub rtx: bool,
     /// The Opus payload type. `None`: no audio.
     pub opus: Option<u8>,
+    /// Other audio payload types that are offered: RED, comfort noise.
+    pub other_audio: Vec<u8>,
     /// Local addresses; `true` for TCP.
     pub addresses: Vec<(SocketAddr, bool)>,
     /// Offer `a=setup:passive`, as ffmpeg's WHIP muxer does.
@@ -67,6 +69,7 @@ impl BrowserConfig {
             h264: vec![(102, 0x42001f), (108, 0x42e01f), (116, 0x4d001f)],
             rtx: true,
             opus: Some(111),
+            other_audio: Vec::new(),
             addresses: vec![(SocketAddr::from(([198, 51, 100, 10], 50_000)), false)],
             setup_passive: false,
             extensions: true,
@@ -169,6 +172,16 @@ impl Browser {
                     use_inband_fec: Some(true),
                     ..FormatParams::default()
                 },
+            );
+        }
+        for pt in &config.other_audio {
+            builder.codec_config().add_config(
+                Pt::new_with_value(*pt),
+                None,
+                Codec::PCMU,
+                Frequency::EIGHT_KHZ,
+                None,
+                FormatParams::default(),
             );
         }
         let mut rtc = builder.build(now);
@@ -337,6 +350,20 @@ impl Browser {
                 .nackable(track.has_rtx),
             );
         }
+        self.handle_timeout(now);
+    }
+
+    /// A sound packet of another payload type, at its place in the sequence.
+    pub fn write_other(&mut self, now: Instant, pt: u8, payload: Arc<[u8]>, rtp_time: u32) {
+        let Some(track) = self.tracks.iter_mut().find(|t| t.kind == Kind::Audio) else {
+            return;
+        };
+        let mut api = self.rtc.direct_api();
+        let stream = api.stream_tx_by_mid(track.mid, None).unwrap();
+        let sequence = track.sequence;
+        track.sequence += 1;
+        let pt = Pt::new_with_value(pt);
+        stream.write_rtp(RtpWrite::new(pt, sequence.into(), rtp_time, now, payload));
         self.handle_timeout(now);
     }
 

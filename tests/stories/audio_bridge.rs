@@ -1,6 +1,8 @@
 //! Sound between the two worlds: in time, in tune, and only while somebody listens.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rtmp_gateway::codec::aac::AudioSpecificConfig;
@@ -8,6 +10,7 @@ use rtmp_gateway::media::{Codec, Frame, MediaTime, TrackConfig};
 use rtmp_gateway::rtmp::flv::Tag;
 use rtmp_gateway::transcode::{AacSettings, Job, PipelineId, Spec, Work, Worker};
 
+use crate::common::browser::{BrowserConfig, Does, Kind};
 use crate::common::clip::{AUDIO, Clip, Feed, VIDEO, opus_tone};
 use crate::common::watch::{decode_opus, onsets, sounds};
 use crate::common::world::{World, coded};
@@ -279,39 +282,102 @@ fn webrtc_to_webrtc_sound_is_untouched_and_costs_nothing() {
     }
 }
 
-/// Case 46: mono and stereo, long and short packets, after one another.
+/// Case 46: packets of every length, mono and stereo, of one frame and of many, and of a single byte,
+/// after one another: as much AAC as there was sound, none of it made up.
 #[test]
-fn packets_of_every_length_and_both_channel_counts_keep_the_time() {
+fn case_46_packets_of_every_length_and_both_channel_counts_keep_the_time() {
+    // Each encoder makes 600 ms.
+    let lengths = [120, 240, 480, 960, 1_920, 2_880, 5_760];
     let mut packets: Vec<Arc<[u8]>> = Vec::new();
-    for channels in [opus::Channels::Mono, opus::Channels::Stereo] {
-        let mut encoder =
-            opus::Encoder::new(48_000, channels, opus::Application::Audio).expect("an encoder");
-        let count = channels as usize;
-        for _ in 0..100 {
-            let pcm = vec![0.1_f32; 960 * count];
-            packets.push(
-                encoder
-                    .encode_vec_float(&pcm, 1_200)
-                    .expect("a packet")
-                    .into(),
-            );
+    for length in lengths.into_iter().chain(lengths.into_iter().rev()) {
+        for channels in [opus::Channels::Mono, opus::Channels::Stereo] {
+            for application in [opus::Application::Voip, opus::Application::LowDelay] {
+                let mut encoder =
+                    opus::Encoder::new(48_000, channels, application).expect("an encoder");
+                let pcm = vec![0.1_f32; length * channels as usize];
+                for _ in 0..28_800 / length {
+                    let packet = encoder.encode_vec_float(&pcm, 4_000).expect("a packet");
+                    packets.push(packet.into());
+                }
+            }
         }
+        // 20 ms of nothing, as in discontinuous transmission, and twice that in two frames.
+        packets.extend([&[0xf8_u8][..], &[0xf9]].map(Arc::from));
     }
+    let codes: BTreeSet<u8> = packets.iter().map(|packet| packet[0] & 3).collect();
+    assert!(codes.len() >= 3, "{codes:?}");
+
     let mut world = World::new();
     let player = world.rtmp_play("live/a");
     world.run_ms(10);
     let browser = world.whip("live/a").expect("accepted");
-    world.source_mut(browser).set_sound(packets);
-    world.run_ms(9_000);
+    world.whip_sound(browser, false);
+    world.run_ms(1_000);
+    let faults = |world: &mut World| {
+        ["transcode_concealed_seconds", "transcode_errors"]
+            .map(|name| world.metric(&format!("rtmp_gateway_{name}_total")))
+    };
+    let before = faults(&mut world);
+    let begun = world.now;
+    let mut samples = 0_u32;
+    for packet in packets {
+        let due = begun + Duration::from_micros(u64::from(samples) * 125 / 6);
+        world.run_ms(due.saturating_duration_since(world.now).as_millis() as u64);
+        let now = world.now;
+        let rtp_time = samples;
+        samples += opus::packet::get_nb_samples(&packet, 48_000).expect("whole") as u32;
+        let peer = &mut world.browser_mut(browser).browser;
+        peer.write(now, Kind::Audio, &[packet], rtp_time);
+    }
+    world.run_ms(50);
     let audio = coded(world.rtmp_peer(player), AUDIO);
     assert!(
         audio
             .windows(2)
             .all(|p| (21..=22).contains(&(p[1].1 - p[0].1)))
     );
-    assert!(audio.len() > 400, "{}", audio.len());
+    // But for the beginning of the silence before.
+    assert_eq!(faults(&mut world), before);
+    // From the third second on, when the silence before is out.
+    let from = begun + Duration::from_secs(2);
+    let made = audio.iter().filter(|(at, _, _)| *at > from).count();
+    let expected = (samples as usize - 2 * 48_000) / 1_024;
+    assert!(made.abs_diff(expected) <= 3, "{made} of {expected}");
     let stream = world.stream("live/a").unwrap();
     assert_eq!(stream["tracks"][1]["channels"], 2);
+}
+
+/// Case 46: comfort noise and RED that were refused come all the same. Their places in the sequence
+/// count, so that nothing waits for them, and they are never heard.
+#[test]
+fn case_46_payload_types_that_were_refused_are_passed_over() {
+    let mut config = BrowserConfig::new(Does::Publish);
+    config.other_audio = vec![13, 63];
+    let mut world = World::new();
+    let player = world.rtmp_play("live/a");
+    world.run_ms(10);
+    let browser = world.whip_as("live/a", config, &[]).expect("accepted");
+    world.run_ms(1_000);
+    for n in 0..200_u32 {
+        let now = world.now;
+        let pt = [13, 63][n as usize % 2];
+        let peer = &mut world.browser_mut(browser).browser;
+        peer.write_other(now, pt, vec![n as u8; 1 + n as usize % 40].into(), n * 80);
+        world.run_ms(20);
+    }
+    world.run_ms(1_000);
+    let audio = coded(world.rtmp_peer(player), AUDIO);
+    let steps = audio.windows(2).map(|pair| pair[1].1 - pair[0].1);
+    assert!(steps.clone().all(|step| (21..=22).contains(&step)));
+    let made_up = world.metric("rtmp_gateway_transcode_concealed_seconds_total");
+    assert_eq!(made_up, 0.0);
+    assert_eq!(world.metric("rtmp_gateway_transcode_errors_total"), 0.0);
+    // None came later for one that was missing.
+    let pauses = audio.windows(2).map(|pair| pair[1].0 - pair[0].0);
+    assert!(pauses.max().unwrap() <= Duration::from_millis(41));
+    // 6 s of sound, less what AAC holds back.
+    let length = audio.len() as f64 * 1_024.0 / 48.0;
+    assert!((5_900.0..=6_010.0).contains(&length), "{length} ms");
 }
 
 /// A publisher that changes its sound's rate goes on being heard.

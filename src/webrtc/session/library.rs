@@ -29,6 +29,21 @@ pub(super) fn rtc_config(engine: &Engine, plan: &Plan) -> RtcConfig {
         config = config.set_extension(id, Extension::TransportSequenceNumber);
     }
     for media in &plan.media {
+        // Known to the library only to be authenticated and to keep their places in the sequence.
+        let is_used = |pt: &u8| {
+            let mut media = plan.media.iter();
+            media.any(|media| media.pt == *pt || media.rtx_pt == Some(*pt))
+        };
+        for pt in media.refused_pts.iter().filter(|pt| !is_used(pt)) {
+            config.codec_config().add_config(
+                Pt::new_with_value(*pt),
+                None,
+                Codec::Opus,
+                Frequency::FORTY_EIGHT_KHZ,
+                Some(2),
+                FormatParams::default(),
+            );
+        }
         let pt = Pt::new_with_value(media.pt);
         let rtx = media.rtx_pt.map(Pt::new_with_value);
         let codecs = config.codec_config();

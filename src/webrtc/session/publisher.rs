@@ -279,19 +279,27 @@ impl Incoming {
 
     fn on_rtp(&mut self, packet: RtpPacket, said: &mut Vec<Said>, stats: &mut Stats) {
         let pt = packet.header.payload_type;
-        let Some(kind) = self.kind_of(|track| track.pt == pt) else {
+        let accepted = self.kind_of(|track| track.pt == pt);
+        let refused = || self.kind_of(|track| track.refused_pts.contains(&*pt));
+        let Some(kind) = accepted.or_else(refused) else {
             stats.datagrams_dropped += 1;
             return;
         };
+        // Of a payload type that was not accepted only the place in the sequence counts.
+        let payload = match accepted {
+            Some(_) => Bytes::from_owner(packet.payload),
+            None => Bytes::new(),
+        };
+        stats.datagrams_dropped += u64::from(accepted.is_none());
         let track = stats.track(kind);
         track.packets += 1;
-        track.bytes += packet.payload.len() as u64;
+        track.bytes += payload.len() as u64;
         said.push(Said::Event(Event::Rtp(Rtp {
             kind,
             sequence: *packet.seq_no,
             rtp_time: packet.time.numer(),
             marker: packet.header.marker,
-            payload: Bytes::from_owner(packet.payload),
+            payload,
             arrival: packet.timestamp,
         })));
     }

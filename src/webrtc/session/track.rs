@@ -13,6 +13,8 @@ pub(super) struct Track {
     pub(super) mid: Mid,
     pub(super) pt: Pt,
     pub(super) rtx_pt: Option<u8>,
+    /// Payload types that were offered for it and not accepted.
+    pub(super) refused_pts: Vec<u8>,
     pub(super) nack: bool,
     /// The peer's SSRC, when it was named or learned.
     pub(super) remote_ssrc: Option<u32>,
@@ -32,6 +34,7 @@ impl Track {
             mid,
             pt: Pt::new_with_value(media.pt),
             rtx_pt: media.rtx_pt,
+            refused_pts: media.refused_pts.clone(),
             nack: media.nack,
             remote_ssrc: None,
             remote_rtx_ssrc: None,

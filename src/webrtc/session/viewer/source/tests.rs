@@ -22,6 +22,7 @@ fn source(limits: HistoryLimits, now: Instant) -> Source {
         mid: "0".into(),
         pt: 96,
         rtx_pt: Some(97),
+        refused_pts: Vec::new(),
         fmtp: String::new(),
         feedback: Vec::new(),
         extensions: Vec::new(),
