@@ -1,12 +1,9 @@
-//! Clocks that wrap, drift and disagree. `src/hub/timeline` and `src/transcode` have a whole day of
-//! it; here some minutes go through everything.
+//! Clocks that wrap and disagree; `drift` has those that run apart.
 
 use std::time::{Duration, Instant};
 
-use rtmp_gateway::rtmp::flv::Tag;
-
 use crate::common::browser::{BrowserConfig, Does, Kind};
-use crate::common::clip::{AUDIO, Clip, Feed, VIDEO};
+use crate::common::clip::{AUDIO, VIDEO};
 use crate::common::watch::{assert_ms, ntp_seconds, pictures, reports, sounds};
 use crate::common::world::{World, coded};
 
@@ -38,138 +35,6 @@ fn case_39_sequence_numbers_and_times_that_wrap_at_once_lose_nothing() {
 
 fn steps(messages: &[(Instant, u32, bytes::Bytes)]) -> impl Iterator<Item = u32> {
     messages.windows(2).map(|pair| pair[1].1 - pair[0].1)
-}
-
-/// Media time less time of arrival, in milliseconds: the least delayed of each second.
-fn by_second(world: &World, media_ms: impl Iterator<Item = (Instant, f64)>) -> Vec<f64> {
-    let mut seconds: Vec<f64> = Vec::new();
-    for (at, media) in media_ms {
-        let arrived = (at - world.start).as_secs_f64();
-        let second = arrived as usize;
-        seconds.resize((second + 1).max(seconds.len()), f64::MIN);
-        seconds[second] = seconds[second].max(media - arrived * 1e3);
-    }
-    seconds
-}
-
-/// How far sound and picture moved against each other, and the largest step of either in a second,
-/// after the first ten.
-fn figures(sound: &[f64], picture: &[f64]) -> (f64, f64) {
-    let apart: Vec<f64> = sound.iter().zip(picture).map(|(s, p)| p - s).collect();
-    let settled = &apart[10..apart.len() - 1];
-    let moved = settled
-        .iter()
-        .map(|now| (now - settled[0]).abs())
-        .fold(0.0, f64::max);
-    let step = [sound, picture]
-        .iter()
-        .flat_map(|track| track[10..track.len() - 1].windows(2))
-        .map(|pair| (pair[1] - pair[0]).abs())
-        .fold(0.0, f64::max);
-    (moved, step)
-}
-
-fn row(direction: &str, [video, audio]: [i64; 2], (moved, step): (f64, f64)) {
-    println!("| {direction} | {video:+} | {audio:+} | {moved:.1} ms | {step:.1} ms |");
-    assert!(moved < 60.0, "{direction} {video} {audio}: {moved} ms");
-    assert!(step < 20.0, "{direction} {video} {audio}: {step} ms");
-}
-
-const DRIFTS: [[i64; 2]; 2] = [[200, -200], [-200, 200]];
-
-/// Case 48: four minutes through the whole gateway; a day of it is in the unit tests.
-#[test]
-fn case_48_minutes_of_drift_from_webrtc_to_rtmp() {
-    println!("| direction | picture ppm | sound ppm | A/V offset moved by | largest step |");
-    println!("| --- | --- | --- | --- | --- |");
-    for ppm in DRIFTS {
-        let mut world = World::new();
-        let player = world.rtmp_play("live/a");
-        world.run_ms(10);
-        let browser = world.whip("live/a").expect("accepted");
-        world.source_mut(browser).ppm = ppm;
-        world.run_ms(240_000);
-        let peer = world.rtmp_peer(player);
-        let track = |kind| {
-            let messages = coded(peer, kind);
-            let times = messages.into_iter().map(|(at, ms, _)| (at, f64::from(ms)));
-            by_second(&world, times)
-        };
-        row("WebRTC to RTMP", ppm, figures(&track(AUDIO), &track(VIDEO)));
-        let stream = world.stream("live/a").unwrap();
-        assert_eq!(stream["transcode"]["queue"], 0);
-        let rtp = &stream["publisher"]["ingest"]["rtp"];
-        // What the clocks ran apart by was made good, and the API says so.
-        let apart = (ppm[0] - ppm[1]) as f64 * 0.24;
-        let corrected = rtp["video_correction_ms"].as_f64().unwrap();
-        assert!((corrected + apart).abs() < 40.0, "{apart} {rtp}");
-        assert!(rtp["skew_ms"].as_i64().unwrap().abs() < 20, "{rtp}");
-    }
-}
-
-#[test]
-fn case_48_minutes_of_drift_from_rtmp_to_webrtc() {
-    println!("| direction | picture ppm | sound ppm | A/V offset moved by | largest step |");
-    println!("| --- | --- | --- | --- | --- |");
-    for ppm in DRIFTS {
-        let mut world = World::new();
-        world.rtmp_publish_feed("live/a", drifting(ppm));
-        world.run_ms(500);
-        let viewer = world.whep("live/a").expect("accepted");
-        world.run_ms(240_000);
-        let peer = world.browser(viewer);
-        let epoch = std::time::SystemTime::UNIX_EPOCH;
-        let mapped = |kind, rate, at, rtp_time| {
-            let all = reports(peer, kind);
-            let upto = all.partition_point(|(told, _, _)| *told <= at);
-            let report = all[upto.saturating_sub(1)];
-            (at, ntp_seconds(&report, rtp_time, rate, epoch) * 1e3)
-        };
-        let origin = mapped(Kind::Video, 90_000, world.start, pictures(peer)[0].rtp_time).1;
-        let relative = |(at, ms): (Instant, f64)| (at, ms - origin);
-        let all = pictures(peer);
-        let shown = all
-            .iter()
-            .map(|p| relative(mapped(Kind::Video, 90_000, p.at, p.rtp_time)));
-        let shown = by_second(&world, shown);
-        let all = sounds(peer);
-        assert!(all.windows(2).all(|p| p[1].rtp_time - p[0].rtp_time == 960));
-        let heard = all
-            .iter()
-            .map(|s| relative(mapped(Kind::Audio, 48_000, s.at, s.rtp_time)));
-        let heard = by_second(&world, heard);
-        row("RTMP to WebRTC", ppm, figures(&heard, &shown));
-        let transcode = world.stream("live/a").unwrap()["transcode"].clone();
-        assert_eq!(transcode["queue"], 0);
-        let corrected = transcode["correction_ms"].as_f64().unwrap();
-        // Too fast a clock gives its frames shorter spans.
-        let apart = ppm[1] as f64 * 0.24;
-        assert!((corrected + apart).abs() < 15.0, "{apart} {transcode}");
-    }
-}
-
-/// The clip from an encoder whose two clocks are too fast by so many millionths: what they count
-/// comes sooner.
-fn drifting([video, audio]: [i64; 2]) -> Feed {
-    let track = |kind, ppm: i64| {
-        let frames = Clip::load().feed().only(kind).frames;
-        frames.map(move |(time, tag)| {
-            let exact_us = time as i64 * 1_000 - time as i64 * ppm / 1_000;
-            (((exact_us + 500) / 1_000) as u64, tag)
-        })
-    };
-    let mut pictures = track(VIDEO, video).peekable();
-    let mut sounds = track(AUDIO, audio).peekable();
-    let frames = std::iter::from_fn(move || -> Option<(u64, Tag)> {
-        match pictures.peek()?.0 <= sounds.peek()?.0 {
-            true => pictures.next(),
-            false => sounds.next(),
-        }
-    });
-    Feed {
-        frames: Box::new(frames),
-        ..Clip::load().feed()
-    }
 }
 
 /// RTMP timestamps that wrap at 2^31, as those of ffmpeg and OBS, and at 2^32, in mid-stream.

@@ -9,6 +9,7 @@ mod callbacks;
 mod calls;
 mod changing_streams;
 mod clocks;
+mod drift;
 mod fan_out;
 mod late_player;
 mod lifecycle;
