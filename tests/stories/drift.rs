@@ -233,7 +233,7 @@ fn case_48_clocks_that_run_apart_stay_in_step_from_rtmp_to_webrtc() {
             held = held.max(held_ms(&world.stream("live/a").expect("live")));
         }
         judge("RTMP to WebRTC", ppm, &picture, &sound, held);
-        assert_eq!(sound.step, 0.0, "sound follows its samples");
+        assert!(sound.step < 1e-3, "sound follows its samples");
         let transcode = world.stream("live/a").expect("live")["transcode"].clone();
         assert_eq!(transcode["queue"], 0);
         let corrected = transcode["correction_ms"].as_f64().expect("a figure");
