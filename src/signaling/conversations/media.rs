@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::rooms::stream_name;
 use super::session::Session;
+use super::urls::stream_name;
 use super::{
     Conversations, MemberKey, Named, No, Offer, Output, Owner, Pending, SessionKey, Ticket,
     TokenError, no,

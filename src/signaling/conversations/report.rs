@@ -151,7 +151,7 @@ impl Conversations {
                             member: key.to_string(),
                             user: member.user.to_string(),
                             kind: member.kind,
-                            stream: super::rooms::stream_name(&room.name, *key),
+                            stream: super::urls::stream_name(&room.name, *key),
                             audio: member.audio.on,
                             video: member.video.on,
                             muted_audio: member.muted.audio,
