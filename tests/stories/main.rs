@@ -5,6 +5,7 @@
 mod common;
 
 mod audio_bridge;
+mod call_life;
 mod callbacks;
 mod calls;
 mod changing_streams;
