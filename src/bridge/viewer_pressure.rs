@@ -3,8 +3,9 @@
 //! No estimate is made while all is well: a viewer gets the stream as it comes. Lasting
 //! loss, or packets that wait longer and longer in front of a bottleneck, put it under a
 //! budget, which is a little less than what arrived of late. The budget is tried to be raised
-//! every [`TRIAL_AFTER`]: only more traffic shows that there is room for more. A trial ends with the
-//! next report, or before that by what the viewer asks to have repeated.
+//! every second or two: only more traffic shows that there is room for more. A trial ends with the
+//! next report, or before that by what the viewer asks to have repeated. Where the viewer answers
+//! echoes (`probe`), these begin a trial as soon as there is room, and end it.
 //!
 //! ```text
 //!            a long queue, or loss and a queue: at once; loss alone: twice in a row
@@ -25,10 +26,12 @@
 //! from then on.
 
 mod budget;
+mod probe;
 
 use std::time::{Duration, Instant};
 
 use budget::{Budget, HOLD_MIN};
+use probe::Probe;
 
 /// What a receiver report says of the picture, and what was sent until it came.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -155,6 +158,44 @@ impl Pressure {
         budget.poll(now, repeated, self.own_loss, is_reported);
     }
 
+    /// Whether a train of `bits` that is about to leave is to have an echo asked for at each end.
+    pub fn wants_echoes(&self, now: Instant, bits: f64) -> bool {
+        let budget = self.budget.as_ref();
+        budget.is_some_and(|budget| budget.wants_echoes(now, bits))
+    }
+
+    /// How many bits are to be sent for no other purpose, between two echoes, because no pictures leave
+    /// that would tell of the path; 0 for an echo alone.
+    pub fn padding(&self, now: Instant) -> Option<f64> {
+        self.budget.as_ref()?.padding(now)
+    }
+
+    /// A train of `bits` has left between the echoes of these numbers.
+    pub fn asked_echoes(&mut self, now: Instant, front: u64, back: u64, bits: f64) {
+        if let Some(budget) = &mut self.budget {
+            budget.probe.asked(now, front, back, bits);
+        }
+    }
+
+    /// Takes an echo in. `repeated` and `bytes_sent` are what the viewer had repeated, and what was
+    /// sent to it, in all.
+    pub fn echo(
+        &mut self,
+        now: Instant,
+        number: u64,
+        rtt: Duration,
+        repeated: u64,
+        bytes_sent: u64,
+    ) {
+        let Some(budget) = &mut self.budget else {
+            return;
+        };
+        let echo = budget.probe.answered(number, rtt);
+        if budget.echo(now, echo, repeated, bytes_sent) {
+            self.budget = None;
+        }
+    }
+
     /// Takes a report in.
     pub fn report(&mut self, now: Instant, report: Report) {
         let queue = self.queue(report.rtt);
@@ -189,7 +230,8 @@ impl Pressure {
             None if (is_dire && !is_over) || self.bad >= 2 => {
                 self.times += 1;
                 self.bad = 0;
-                let budget = Budget::new(now, report, sent_bps, arrived_bps, queue);
+                let probe = Probe::new(self.base_rtt);
+                let budget = Budget::new(now, report, sent_bps, arrived_bps, queue, probe);
                 self.budget = Some(Box::new(budget));
             }
             None => {}

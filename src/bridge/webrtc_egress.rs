@@ -209,6 +209,28 @@ impl Viewer {
                 audio_bps,
             },
         );
+        self.note_judged(now, stream, was_open);
+    }
+
+    /// Takes the echo of a number in: see [`webrtc::Session::ask_echo`]. Answers whether the viewer
+    /// is to be served for it.
+    pub fn echo(
+        &mut self,
+        now: Instant,
+        stream: &Stream,
+        session: &webrtc::Session,
+        number: u64,
+        rtt: Duration,
+    ) -> bool {
+        let before = (self.pressure.is_open(), self.pressure.tries_all());
+        let (repeated, sent) = (session.repeated(), session.bytes_sent());
+        self.pressure.echo(now, number, rtt, repeated, sent);
+        self.note_judged(now, stream, before.0);
+        before != (self.pressure.is_open(), self.pressure.tries_all())
+    }
+
+    /// Goes on as the path was judged.
+    fn note_judged(&mut self, now: Instant, stream: &Stream, was_open: bool) {
         if was_open != self.pressure.is_open() {
             self.slice_at = None;
             if was_open && matches!(self.phase, Phase::CatchUp(_)) {

@@ -174,6 +174,14 @@ impl Gateway {
                     self.serve_one_viewer(now, id);
                 }
             }
+            Event::Echo { number, rtt } => {
+                if let (PeerRole::Viewer(viewer), Some(stream)) =
+                    (&mut peer.role, self.hub.get(stream_id))
+                    && viewer.echo(now, stream, &peer.session, number, rtt)
+                {
+                    self.serve_one_viewer(now, id);
+                }
+            }
             Event::Closed(reason) => {
                 self.stats.error(reason.reason());
                 if let webrtc::CloseReason::Error(_) = reason {

@@ -69,6 +69,11 @@ impl Demux {
     /// Finds the session of a datagram. The address is the peer's, IPv4-mapped IPv6
     /// addresses turned back into IPv4.
     pub fn route(&self, transport: Transport, source: SocketAddr, bytes: &[u8]) -> Route {
+        if stun::is_response(bytes) {
+            // It says nothing of whose it is: an answer comes from where we asked.
+            let known = self.addresses.get(&(transport, source));
+            return known.map_or(Route::UnknownStun, |id| Route::Session(*id));
+        }
         if stun::is_stun(bytes) {
             let id = BindingRequest::decode(bytes)
                 .and_then(|request| SessionId::from_ufrag(request.local_ufrag))

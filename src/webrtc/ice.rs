@@ -165,6 +165,11 @@ impl IceLite {
         }
     }
 
+    /// Our present fragment.
+    pub(super) fn local_ufrag(&self) -> &str {
+        &self.local.ufrag
+    }
+
     /// Where to send.
     pub(super) fn selected(&self) -> Option<Pair> {
         self.selected

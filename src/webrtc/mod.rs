@@ -46,8 +46,8 @@ pub use error::OfferError;
 pub use ice::{Credentials, Pair};
 pub use sdp::Direction;
 pub use session::{
-    CloseReason, Datagram, Event, FragmentError, Params, Received, Rtp, Session, Stats,
-    StreamStart, TrackStats,
+    CloseReason, Datagram, ECHO_PADDING_MAX, Event, FragmentError, Params, Received, Rtp, Session,
+    Stats, StreamStart, TrackStats,
 };
 
 /// What a peer is to us.

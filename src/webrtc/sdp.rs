@@ -167,11 +167,18 @@ impl Offer {
 
     /// The peer's ICE fragment, wherever it stands.
     pub(super) fn ice_ufrag(&self) -> Option<&str> {
-        self.sections
-            .iter()
-            .map(|section| &section.transport)
-            .chain([&self.transport])
+        self.transports()
             .find_map(|level| level.ice_ufrag.as_deref())
+    }
+
+    /// The password to it.
+    pub(super) fn ice_pwd(&self) -> Option<&str> {
+        self.transports().find_map(|level| level.ice_pwd.as_deref())
+    }
+
+    fn transports(&self) -> impl Iterator<Item = &TransportAttributes> {
+        let sections = self.sections.iter().map(|section| &section.transport);
+        sections.chain([&self.transport])
     }
 
     fn decode_line(&mut self, line: &str) -> Result<(), Fault> {

@@ -16,6 +16,7 @@ use super::stun;
 use super::{Engine, OfferError, Role, SessionId, Transport};
 use crate::media::TrackKind;
 
+mod echo;
 mod event;
 mod fragment;
 mod library;
@@ -29,6 +30,7 @@ pub use event::{CloseReason, Datagram, Event, Received, Rtp, StreamStart};
 pub use fragment::FragmentError;
 pub use stats::{Stats, TrackStats};
 
+use echo::Echoes;
 use event::Said;
 use publisher::Incoming;
 use viewer::Outgoing;
@@ -75,6 +77,10 @@ pub struct Session {
     has_started: bool,
     tag: Tag,
     remote_ufrag: Option<String>,
+    remote_password: Option<String>,
+    /// On the heap, because few sessions ever ask for one.
+    echoes: Option<Box<Echoes>>,
+    seed: u64,
     profile_mismatch: bool,
     /// What `end` says; empty between the calls, and kept for its memory.
     said: Vec<Said>,
@@ -130,6 +136,9 @@ impl Session {
             has_started: false,
             tag: Tag::of(&offer, &plan),
             remote_ufrag: offer.ice_ufrag().map(str::to_owned),
+            remote_password: offer.ice_pwd().map(str::to_owned),
+            echoes: None,
+            seed: params.seed,
             profile_mismatch: plan.profile_mismatch,
             said: Vec::new(),
             datagrams: Vec::new(),
@@ -332,6 +341,30 @@ impl Session {
         }
     }
 
+    /// Asks a viewer for an echo, an [`Event::Echo`] of the number that is answered; `None` if that
+    /// cannot be done. Over TCP it would say nothing of the path. The request is `padding` bytes longer
+    /// than it has to be, at most [`ECHO_PADDING_MAX`].
+    pub fn ask_echo(&mut self, now: Instant, padding: usize) -> Option<u64> {
+        if self.role != Role::Viewer || !self.is_connected() {
+            return None;
+        }
+        let pair = self.ice.selected();
+        let pair = pair.filter(|pair| pair.transport == Transport::Udp)?;
+        let echoes = match &mut self.echoes {
+            Some(echoes) => echoes,
+            none => {
+                let (ufrag, password) =
+                    (self.remote_ufrag.as_ref()?, self.remote_password.as_ref()?);
+                let username = format!("{ufrag}:{}", self.ice.local_ufrag());
+                none.insert(Box::new(Echoes::new(username, password, self.seed)))
+            }
+        };
+        let (number, request) = echoes.ask(now, padding.min(ECHO_PADDING_MAX));
+        let segment = request.len();
+        self.push_datagram(pair, request, segment);
+        Some(number)
+    }
+
     /// Sends a publisher a PLI (RFC 4585 section 6.3.1). `false` if none of its video has
     /// been seen yet, so that there is nobody to ask. Throttling is the caller's.
     pub fn request_keyframe(&mut self, now: Instant) -> bool {
@@ -375,13 +408,15 @@ impl Session {
         body: &str,
         credentials: &Credentials,
     ) -> Result<Option<String>, FragmentError> {
-        let Some(ufrag) = fragment::ice_ufrag(body)? else {
+        let Some((ufrag, password)) = fragment::credentials(body)? else {
             return Ok(None);
         };
         if self.is_closed() || self.remote_ufrag.as_deref() == Some(ufrag) {
             return Ok(None);
         }
         self.remote_ufrag = Some(ufrag.to_owned());
+        self.remote_password = Some(password.to_owned());
+        self.echoes = None;
         self.ice.restart(credentials);
         debug!("[rtc {}] ICE restart", self.id.0);
         Ok(Some(answer::encode_fragment(
@@ -458,3 +493,6 @@ impl Session {
         }
     }
 }
+
+/// With its headers such a request is as long as a full packet of media.
+pub const ECHO_PADDING_MAX: usize = 1_048;

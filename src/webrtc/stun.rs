@@ -85,26 +85,7 @@ impl<'a> BindingRequest<'a> {
 
     /// Whether the request was signed with `password` (RFC 8489 section 14.5).
     pub(super) fn is_signed_with(&self, password: &Password) -> bool {
-        let Some((kind, rest)) = self
-            .bytes
-            .get(..self.integrity_at)
-            .and_then(|signed| signed.split_first_chunk::<2>())
-        else {
-            return false;
-        };
-        let Some(rest) = rest.get(2..) else {
-            return false;
-        };
-        let length = self.integrity_at + ATTRIBUTE_HEADER_BYTES + INTEGRITY_BYTES - HEADER_BYTES;
-        let Ok(length) = u16::try_from(length) else {
-            return false;
-        };
-        // The length counts up to the signature, whatever attributes follow it.
-        let mut signed = Vec::with_capacity(self.integrity_at);
-        signed.extend_from_slice(kind);
-        signed.put_u16_be(length);
-        signed.extend_from_slice(rest);
-        hmac::verify(&password.0, &signed, self.integrity).is_ok()
+        is_signed(self.bytes, self.integrity_at, self.integrity, password)
     }
 
     /// The success response: what address the request came from.
@@ -143,10 +124,78 @@ pub(super) fn nomination(
     finish(out, password)
 }
 
+/// A binding request of a controlled agent, which nominates nothing: only its answer is of interest.
+/// `username` is the peer's fragment, a colon and ours; `password` the peer's; `padding` are bytes
+/// that make it longer and that the peer passes over (RFC 8489 section 14).
+pub(super) fn echo(
+    username: &str,
+    password: &Password,
+    transaction: [u8; 12],
+    padding: usize,
+) -> Vec<u8> {
+    let mut out = header(BINDING_REQUEST, transaction);
+    put_attribute(&mut out, USERNAME, username.as_bytes());
+    put_attribute(&mut out, PRIORITY, &0x6e00_1eff_u32.to_be_bytes());
+    put_attribute(&mut out, ICE_CONTROLLED, &1_u64.to_be_bytes());
+    if padding > 0 {
+        put_attribute(&mut out, UNKNOWN_OPTIONAL, &vec![0; padding]);
+    }
+    finish(out, password)
+}
+
+/// The transaction of a success response that was signed with `password`; `None` for anything
+/// else.
+pub(super) fn answered(bytes: &[u8], password: &Password) -> Option<[u8; 12]> {
+    let mut reader = Reader::new(bytes);
+    let header = Header::decode(&mut reader)
+        .ok()
+        .filter(|header| header.message_type == BINDING_SUCCESS)?;
+    if usize::from(header.length) != reader.len() {
+        return None;
+    }
+    loop {
+        let at = bytes.len() - reader.len();
+        let (kind, value) = attribute(&mut reader).ok()?;
+        if kind == MESSAGE_INTEGRITY {
+            let is_signed = is_signed(bytes, at, value, password);
+            return is_signed.then_some(header.transaction);
+        }
+    }
+}
+
+/// Whether `integrity`, the value of the attribute at `integrity_at`, signs what stands before it
+/// (RFC 8489 section 14.5).
+fn is_signed(bytes: &[u8], integrity_at: usize, integrity: &[u8], password: &Password) -> bool {
+    let Some((kind, rest)) = bytes
+        .get(..integrity_at)
+        .and_then(|signed| signed.split_first_chunk::<2>())
+    else {
+        return false;
+    };
+    let Some(rest) = rest.get(2..) else {
+        return false;
+    };
+    let length = integrity_at + ATTRIBUTE_HEADER_BYTES + INTEGRITY_BYTES - HEADER_BYTES;
+    let Ok(length) = u16::try_from(length) else {
+        return false;
+    };
+    // The length counts up to the signature, whatever attributes follow it.
+    let mut signed = Vec::with_capacity(integrity_at);
+    signed.extend_from_slice(kind);
+    signed.put_u16_be(length);
+    signed.extend_from_slice(rest);
+    hmac::verify(&password.0, &signed, integrity).is_ok()
+}
+
 /// Whether the datagram looks like STUN: first byte (RFC 7983) and magic cookie.
 pub(super) fn is_stun(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|first| *first < 4)
         && bytes.get(4..8) == Some(&MAGIC_COOKIE.to_be_bytes())
+}
+
+/// Whether it is STUN that answers something: class success or error (RFC 8489 section 5).
+pub(super) fn is_response(bytes: &[u8]) -> bool {
+    is_stun(bytes) && bytes.first().is_some_and(|first| first & 1 != 0)
 }
 
 struct Header {
@@ -269,6 +318,8 @@ const USE_CANDIDATE: u16 = 0x0025;
 const FINGERPRINT: u16 = 0x8028;
 const ICE_CONTROLLED: u16 = 0x8029;
 const ICE_CONTROLLING: u16 = 0x802a;
+/// Of the range that nobody has to understand (RFC 8489 section 18.3), assigned to nobody.
+const UNKNOWN_OPTIONAL: u16 = 0xfffe;
 
 /// Checks that other modules' tests need and no gateway sends.
 #[cfg(test)]

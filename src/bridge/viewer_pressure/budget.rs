@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::probe::{Echo, Probe};
 use super::{LOSS_DIRE, LOSS_LOW, Level, QUEUE_LOW, Report};
 
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +28,23 @@ pub(super) struct Budget {
     failed: u32,
     /// When a key frame was last sent to see whether there is room.
     key_tried: Instant,
+    pub(super) probe: Probe,
+    /// Trains in a row that came through as fast as all of the stream has to.
+    wide: u32,
+    /// Trials that such trains began and that failed.
+    misled: u32,
+    /// The present trial, as its echoes judge it.
+    tried: Option<Tried>,
+}
+
+/// A trial of all of the stream.
+#[derive(Clone, Copy, Debug)]
+struct Tried {
+    since: Instant,
+    /// What had been sent when its first echo came.
+    bytes_sent: u64,
+    /// Echoes that had not waited.
+    clear: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,6 +68,7 @@ impl Budget {
         sent_bps: f64,
         arrived_bps: f64,
         queue: Duration,
+        probe: Probe,
     ) -> Self {
         let mut budget = Self {
             phase: Phase::Steady {
@@ -68,6 +87,10 @@ impl Budget {
             dead: 0,
             failed: 0,
             key_tried: now,
+            probe,
+            wide: 0,
+            misled: 0,
+            tried: None,
         };
         budget.lower(now, arrived_bps * HEADROOM, queue);
         budget
@@ -105,6 +128,7 @@ impl Budget {
     pub(super) fn trial_failed(&mut self, now: Instant, queue: Duration) {
         if matches!(self.phase, Phase::Trial { .. }) {
             self.failed += 1;
+            self.tried = None;
             self.lower(now, self.fits_bps, queue);
         }
     }
@@ -162,6 +186,80 @@ impl Budget {
                 }
             }
             Phase::Hold { .. } | Phase::Steady { .. } => {}
+        }
+    }
+
+    /// See [`Pressure::wants_echoes`](super::Pressure::wants_echoes).
+    pub(super) fn wants_echoes(&self, now: Instant, bits: f64) -> bool {
+        bits >= self.train_bits() && self.probe.is_due(now, ECHO_INTERVAL)
+    }
+
+    /// See [`Pressure::padding`](super::Pressure::padding).
+    pub(super) fn padding(&self, now: Instant) -> Option<f64> {
+        let (interval, bits) = match self.phase {
+            Phase::Hold { .. } => return None,
+            Phase::Steady { .. } => (PADDING_INTERVAL, self.train_bits()),
+            Phase::Trial { .. } => (ECHO_INTERVAL, 0.0),
+        };
+        self.probe.is_due(now, interval).then_some(bits)
+    }
+
+    /// A train that is held up for as long as can be told where all of the stream just fits.
+    fn train_bits(&self) -> f64 {
+        self.stream_bps * WIDE * TRAIN_SECONDS
+    }
+
+    /// Takes an echo in. Answers whether the whole stream fits.
+    pub(super) fn echo(
+        &mut self,
+        now: Instant,
+        echo: Echo,
+        repeated: u64,
+        bytes_sent: u64,
+    ) -> bool {
+        match self.phase {
+            Phase::Steady { .. } => {
+                let Some(rate_bps) = echo.rate_bps else {
+                    return false;
+                };
+                let is_wide = echo.queue < QUEUE_CLEAR && rate_bps >= self.stream_bps * WIDE;
+                self.wide = match is_wide {
+                    true if rate_bps >= self.stream_bps * WIDE_OPEN => self.wide + WIDE_TRAINS,
+                    true => self.wide + 1,
+                    false => 0,
+                };
+                if self.wide >= WIDE_TRAINS * (1 + self.misled.min(MISLED_MAX)) {
+                    self.wide = 0;
+                    self.step_up(now, repeated, self.fits_bps);
+                    self.bps = (self.stream_bps * ALL).max(BPS_MIN);
+                    self.tried = Some(Tried {
+                        since: now,
+                        bytes_sent,
+                        clear: 0,
+                    });
+                }
+                false
+            }
+            Phase::Trial { .. } if self.tries_all() => {
+                if echo.queue >= QUEUE_FULL {
+                    self.misled += u32::from(self.tried.is_some());
+                    self.trial_failed(now, echo.queue);
+                    return false;
+                }
+                let stream_bps = self.stream_bps;
+                let tried = self.tried.get_or_insert(Tried {
+                    since: now,
+                    bytes_sent,
+                    clear: 0,
+                });
+                tried.clear += u32::from(echo.queue < QUEUE_CLEAR);
+                let seconds = now.saturating_duration_since(tried.since).as_secs_f64();
+                let sent = bytes_sent.saturating_sub(tried.bytes_sent) as f64 * 8.0;
+                seconds >= TRIED_SECONDS
+                    && tried.clear >= CLEAR_ECHOES
+                    && sent >= stream_bps * TRIED_SECONDS * ENOUGH_SENT
+            }
+            Phase::Hold { .. } | Phase::Trial { .. } => false,
         }
     }
 
@@ -312,7 +410,8 @@ const HOLD_MAX: Duration = Duration::from_millis(1_500);
 
 /// How soon a trial follows the end of the one before, if a report was good, and one more for each
 /// trial that failed, up to [`FAILED_MAX`]; and how much more it sends. A path that recovers
-/// is used again within two to five seconds, and one that does not is not filled all the time.
+/// is used again within two to five seconds where echoes do not show it sooner, and one that does not
+/// is not filled all the time.
 const FAILED_MAX: u32 = 1;
 const TRIAL_AFTER: Duration = Duration::from_millis(1_000);
 const TRIAL: f64 = 2.0;
@@ -336,6 +435,33 @@ const TRIAL_MAX: Duration = Duration::from_millis(4_000);
 /// repeated.
 const REPEATED_MIN: f64 = 4.0;
 const REPEATED_SHARE: f64 = 0.04;
+
+/// How often echoes are asked for where trains leave that often, or in a trial; and how often where
+/// the train has to be made up, some 6 % of what all of the stream takes.
+const ECHO_INTERVAL: Duration = Duration::from_millis(100);
+const PADDING_INTERVAL: Duration = Duration::from_millis(400);
+
+/// How long a train takes where all of the stream just fits: well above what clocks and radio
+/// schedulers are out by.
+const TRAIN_SECONDS: f64 = 0.02;
+
+/// A wait that is none; and one that shows that a trial fills the path.
+const QUEUE_CLEAR: Duration = Duration::from_millis(40);
+const QUEUE_FULL: Duration = Duration::from_millis(120);
+
+/// A path is tried for the whole stream when so many trains in a row came through so many times as
+/// fast as the stream is; so many times more where that was wrong, as with a limit that lets
+/// short bursts pass. One that was so much faster leaves no doubt.
+const WIDE: f64 = 1.3;
+const WIDE_OPEN: f64 = 4.0;
+const WIDE_TRAINS: u32 = 3;
+const MISLED_MAX: u32 = 4;
+
+/// A trial has shown that all fits after so long, so many echoes that had not waited, and this
+/// part of what the stream is in that time.
+const TRIED_SECONDS: f64 = 0.4;
+const CLEAR_ECHOES: u32 = 3;
+const ENOUGH_SENT: f64 = 0.8;
 
 /// A budget so many times the stream is none.
 const ENOUGH: f64 = 1.1;

@@ -7,7 +7,7 @@ use super::{HEADERS, Phase, Served, Viewer, payloads};
 use crate::bridge::viewer_pressure::Level;
 use crate::hub::{BrowserView, Entry, Stream};
 use crate::media::{MediaTime, TrackKind};
-use crate::webrtc;
+use crate::webrtc::{self, ECHO_PADDING_MAX};
 
 /// A picture of which some packets have left.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,7 @@ impl Viewer {
             self.pressure.poll(now, session.repeated());
             self.leave_out(stream);
             served.wants_key = self.wants_key(now);
+            self.probe_path(now, session, served);
         }
         while let Some(entry) = stream.ring.get(self.video) {
             if entry.frame.codec.kind() != TrackKind::Video
@@ -47,6 +48,31 @@ impl Viewer {
                 self.video += 1;
             }
         }
+    }
+
+    /// Where no pictures leave that would tell how wide the path is, something else has to.
+    fn probe_path(&mut self, now: Instant, session: &mut webrtc::Session, served: &mut Served) {
+        let Some(bits) = self.pressure.padding(now) else {
+            return;
+        };
+        let slice_tells = self.begun.is_some()
+            && bits <= SLICE_BITS_PACED
+            && self.slice_at.is_some_and(|at| at <= now + SLICE_SOON);
+        if slice_tells && bits > 0.0 {
+            return;
+        }
+        let Some(front) = session.ask_echo(now, 0) else {
+            return;
+        };
+        let packet_bits = (ECHO_PADDING_MAX as f64 + ECHO_BYTES) * 8.0;
+        let packets = (bits / packet_bits).ceil() as usize;
+        let mut back = front;
+        for _ in 0..packets.min(PADDING_PACKETS_MAX) {
+            back = session.ask_echo(now, ECHO_PADDING_MAX).unwrap_or(back);
+        }
+        let bits = (back - front) as f64 * packet_bits;
+        self.pressure.asked_echoes(now, front, back, bits);
+        served.packets += 1;
     }
 
     /// Under pressure, what waits too long is left out up to a key frame: the newest one if it
@@ -108,16 +134,23 @@ impl Viewer {
         let is_last = slice.len() == left.len();
         let capture = report_instant(stream, stamp, now);
         let rtp_time = rtp_time(stamp, VIDEO_RATE_HZ);
+        let bits = slice
+            .iter()
+            .map(|p| p.len() as f64 * 8.0 * HEADERS)
+            .sum::<f64>();
+        let is_train = self.pressure.wants_echoes(now, bits);
+        let front = is_train.then(|| session.ask_echo(now, 0)).flatten();
         session.write_video(now, slice, rtp_time, capture, is_last);
+        if let Some(front) = front
+            && let Some(back) = session.ask_echo(now, 0)
+        {
+            self.pressure.asked_echoes(now, front, back, bits);
+        }
         served.packets += slice.len();
         self.begun = (!is_last).then_some(Begun {
             packets: from + slice.len(),
             stamp,
         });
-        let bits = slice
-            .iter()
-            .map(|p| p.len() as f64 * 8.0 * HEADERS)
-            .sum::<f64>();
         let rate = match budget {
             None if is_last => {
                 self.slice_at = None;
@@ -167,6 +200,15 @@ const SLICE_BPS: f64 = 50e6;
 
 /// The same for a viewer under pressure.
 const SLICE_PACKETS_PACED: usize = 4;
+/// What such a slice tells about, if it is full: see [`Viewer::probe_path`].
+const SLICE_BITS_PACED: f64 = 4.0 * 1_150.0 * 8.0;
+
+/// A slice that leaves so soon is waited for.
+const SLICE_SOON: Duration = Duration::from_millis(200);
+
+/// What an echo takes beside its padding, and the longest train of them.
+const ECHO_BYTES: f64 = 150.0;
+const PADDING_PACKETS_MAX: usize = 8;
 
 /// A slice that was served late by so much does not delay the next one.
 const SLICE_LATE_MAX: Duration = Duration::from_millis(20);

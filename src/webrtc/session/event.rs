@@ -83,6 +83,13 @@ pub enum Event {
         /// Round trip.
         rtt: Option<Duration>,
     },
+    /// A viewer has answered [`Session::ask_echo`](super::Session::ask_echo).
+    Echo {
+        /// Which request.
+        number: u64,
+        /// Round trip.
+        rtt: Duration,
+    },
     /// A publisher's RTCP sender report: both times mean the same instant.
     SenderReport {
         /// Whose clock.

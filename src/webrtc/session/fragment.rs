@@ -42,13 +42,13 @@ impl fmt::Display for FragmentError {
 
 impl std::error::Error for FragmentError {}
 
-/// The peer's `ice-ufrag`, if the fragment has one with a password to it.
-pub(super) fn ice_ufrag(body: &str) -> Result<Option<&str>, FragmentError> {
+/// The peer's `ice-ufrag` and `ice-pwd`, if the fragment has both.
+pub(super) fn credentials(body: &str) -> Result<Option<(&str, &str)>, FragmentError> {
     if body.len() > FRAGMENT_BYTES_MAX {
         return Err(FragmentError::TooLarge);
     }
     let mut ufrag = None;
-    let mut has_password = false;
+    let mut password = None;
     let mut has_ice = false;
     for (index, line) in body.lines().enumerate() {
         let line = line.trim_end();
@@ -61,7 +61,7 @@ pub(super) fn ice_ufrag(body: &str) -> Result<Option<&str>, FragmentError> {
         let (name, value) = value.split_once(':').unwrap_or((value, ""));
         match name {
             "ice-ufrag" => ufrag = ufrag.or(Some(value)),
-            "ice-pwd" => has_password = true,
+            "ice-pwd" => password = password.or(Some(value)),
             "candidate" | "end-of-candidates" => {}
             _ => continue,
         }
@@ -70,7 +70,7 @@ pub(super) fn ice_ufrag(body: &str) -> Result<Option<&str>, FragmentError> {
     if !has_ice {
         return Err(FragmentError::Empty);
     }
-    Ok(ufrag.filter(|_| has_password))
+    Ok(ufrag.zip(password))
 }
 
 /// The longest fragment that is read; a hundred candidates fit.
@@ -86,19 +86,22 @@ mod tests {
                        m=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\n\
                        a=candidate:1387637174 1 udp 2122260223 192.0.2.1 61764 typ host\r\n\
                        a=end-of-candidates\r\n";
-        assert_eq!(ice_ufrag(trickle), Ok(Some("EsAw")));
-        assert_eq!(ice_ufrag("a=end-of-candidates\n"), Ok(None));
+        assert_eq!(
+            credentials(trickle),
+            Ok(Some(("EsAw", "P2uYro0UCOQ4zxjKXaWCBui1")))
+        );
+        assert_eq!(credentials("a=end-of-candidates\n"), Ok(None));
     }
 
     #[test]
     fn refuses_what_is_none() {
-        assert_eq!(ice_ufrag(""), Err(FragmentError::Empty));
+        assert_eq!(credentials(""), Err(FragmentError::Empty));
         assert_eq!(
-            ice_ufrag("a=mid:0\r\n{\"candidate\": 1}"),
+            credentials("a=mid:0\r\n{\"candidate\": 1}"),
             Err(FragmentError::Malformed { line: 2 })
         );
         assert_eq!(
-            ice_ufrag(&"a=candidate:1\n".repeat(2_000)),
+            credentials(&"a=candidate:1\n".repeat(2_000)),
             Err(FragmentError::TooLarge)
         );
     }

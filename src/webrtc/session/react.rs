@@ -16,7 +16,7 @@ impl Session {
     pub(super) fn handle_check(&mut self, now: Instant, pair: Pair, bytes: &[u8]) -> Received {
         let before = self.ice.selected();
         let (reply, received) = match self.ice.handle_check(now, pair, bytes) {
-            Checked::Ignored => return Received::Dropped,
+            Checked::Ignored => return self.handle_echo(now, pair, bytes),
             Checked::Conflict { reply } => (reply, Received::Accepted),
             Checked::Answered { reply, new_pair } => {
                 let received = if new_pair {
@@ -36,6 +36,16 @@ impl Session {
             self.keep_alive(now);
         }
         received
+    }
+
+    fn handle_echo(&mut self, now: Instant, pair: Pair, bytes: &[u8]) -> Received {
+        let echoes = self.echoes.as_mut();
+        let Some((number, rtt)) = echoes.and_then(|echoes| echoes.answered(now, bytes)) else {
+            return Received::Dropped;
+        };
+        self.ice.handle_traffic(now, pair);
+        self.events.push_back(Event::Echo { number, rtt });
+        Received::Accepted
     }
 
     pub(super) fn handle_traffic(&mut self, now: Instant, pair: Pair, bytes: &[u8]) -> Received {
