@@ -142,6 +142,11 @@ impl Gateway {
                 "Times that a viewer's path did not carry all of its stream.",
                 stats.viewers_thinned,
             ),
+            (
+                "rtmp_gateway_echoes_answered_total",
+                "Echoes that viewers answered whose path did not carry all of their stream.",
+                stats.echoes_answered,
+            ),
         ];
         for (name, help, value) in counters {
             page.family(name, help, Kind::Counter).sample(&[], value);

@@ -29,6 +29,8 @@ pub struct Stats {
     pub keyframe_requests_received: u64,
     /// Times that a viewer's path did not carry its stream.
     pub viewers_thinned: u64,
+    /// Echoes that viewers answered; only those are asked whose path did not carry all.
+    pub echoes_answered: u64,
     /// Audio frames that the transcoder did not take because it was behind.
     pub transcode_dropped_frames: u64,
     /// Errors of codecs.

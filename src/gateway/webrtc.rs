@@ -175,6 +175,7 @@ impl Gateway {
                 }
             }
             Event::Echo { number, rtt } => {
+                self.stats.echoes_answered += 1;
                 if let (PeerRole::Viewer(viewer), Some(stream)) =
                     (&mut peer.role, self.hub.get(stream_id))
                     && viewer.echo(now, stream, &peer.session, number, rtt)

@@ -248,6 +248,7 @@ fn call(leg: Leg) {
                 let browser = Browser::start();
                 judge(&network, &browser, &whep, &whip, &dump);
             });
+            assert_has_echoes(&gateway);
         }
         Leg::Rtmp => {
             let (_publisher, dump): (Process, Rtmpdump) = network.in_far(|| {
@@ -261,6 +262,20 @@ fn call(leg: Leg) {
             judge(&network, &browser, &whep, &whip, &dump);
         }
     }
+}
+
+/// A browser behind a narrow path tells how narrow it is.
+fn assert_has_echoes(gateway: &Gateway) {
+    let (_, metrics) = gateway.get("/metrics");
+    let of = |name: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|value| value.trim().parse::<f64>().ok())
+            .expect("a counter")
+    };
+    let thinned = of("rtmp_gateway_viewers_thinned_total ");
+    let echoes = of("rtmp_gateway_echoes_answered_total ");
+    println!("thinned {thinned} times, {echoes} echoes");
+    assert!(thinned > 0.0 && echoes > 0.0, "no echo was answered");
 }
 
 /// Lets the call go through all phases and judges both ends.
