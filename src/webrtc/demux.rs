@@ -162,6 +162,19 @@ mod tests {
     }
 
     #[test]
+    fn answers_go_by_the_address_that_was_asked() {
+        let mut demux = Demux::new();
+        demux.insert(SessionId(7));
+        demux.bind(Transport::Udp, source(1), SessionId(7));
+        let request = check("peer");
+        let request = BindingRequest::decode(&request).expect("a request");
+        let answer = request.success(source(9), &Password::new("any"));
+        let route = |port| demux.route(Transport::Udp, source(port), &answer);
+        assert_eq!(route(1), Route::Session(SessionId(7)));
+        assert_eq!(route(2), Route::UnknownStun);
+    }
+
+    #[test]
     fn checks_go_by_name_and_the_rest_by_address() {
         let mut demux = Demux::new();
         let id = SessionId(7);

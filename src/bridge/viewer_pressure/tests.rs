@@ -181,3 +181,79 @@ fn without_room_for_pictures_a_key_frame_is_tried_now_and_then() {
         .count();
     assert!((4..=5).contains(&tries), "{tries} in ten seconds");
 }
+
+/// Trains of 26 kbit, ten a second, until the whole stream is tried: how many it took. Each is held
+/// up for so long.
+fn trains_until_tried(path: &mut Path, number: &mut u64, held_up: Duration) -> Option<usize> {
+    let base = Duration::from_millis(40);
+    (1..=50).find(|_| {
+        path.now += Duration::from_millis(100);
+        path.pressure.poll(path.now, 0);
+        let (front, back) = (*number, *number + 1);
+        *number += 2;
+        path.pressure.asked_echoes(path.now, front, back, 26_000.0);
+        path.pressure.echo(path.now, front, base, 0, 0);
+        path.pressure.echo(path.now, back, base + held_up, 0, 0);
+        path.pressure.tries_all()
+    })
+}
+
+fn capped() -> Path {
+    let mut path = Path::new();
+    for _ in 0..5 {
+        path.second(10e6, 0.0);
+    }
+    for _ in 0..5 {
+        path.second(500_000.0, 0.0);
+    }
+    assert!(!path.pressure.is_open());
+    path
+}
+
+#[test]
+fn echoes_see_the_end_of_a_cap_within_a_second_and_that_all_fits() {
+    let mut path = capped();
+    let mut number = 0;
+    let tried = trains_until_tried(&mut path, &mut number, Duration::ZERO);
+    // It may hold back for a moment first.
+    assert!(tried.is_some_and(|trains| trains <= 10), "{tried:?}");
+    let mut sent = 0;
+    let clear = (1..=20).find(|_| {
+        path.now += Duration::from_millis(100);
+        sent += (STREAM / 8.0 / 10.0) as u64;
+        path.pressure.asked_echoes(path.now, number, number, 0.0);
+        let rtt = Duration::from_millis(45);
+        path.pressure.echo(path.now, number, rtt, 0, sent);
+        number += 1;
+        path.pressure.is_open()
+    });
+    assert!(clear.is_some_and(|echoes| echoes <= 6), "{clear:?}");
+}
+
+#[test]
+fn a_path_that_is_as_narrow_as_before_is_not_tried_for_what_its_trains_say() {
+    let mut path = capped();
+    // 26 kbit in 52 ms: half a megabit.
+    let tried = trains_until_tried(&mut path, &mut 0, Duration::from_millis(52));
+    assert!(tried.is_none_or(|trains| trains > 10), "{tried:?}");
+}
+
+/// A limit that lets short bursts pass looks wide and is not.
+#[test]
+fn who_is_misled_by_trains_asks_for_more_of_them() {
+    let mut path = capped();
+    let mut number = 0;
+    let mut needed = Vec::new();
+    for _ in 0..3 {
+        // Just wide enough, so that each train counts once.
+        let tried = trains_until_tried(&mut path, &mut number, Duration::from_millis(15));
+        needed.push(tried.expect("tried"));
+        path.now += Duration::from_millis(200);
+        path.pressure.asked_echoes(path.now, number, number, 0.0);
+        let full = Duration::from_millis(240);
+        path.pressure.echo(path.now, number, full, 0, 0);
+        number += 1;
+        assert!(!path.pressure.tries_all() && !path.pressure.is_open());
+    }
+    assert!(needed[1] > needed[0] && needed[2] > needed[1], "{needed:?}");
+}
