@@ -29,6 +29,8 @@ pub(super) struct Budget {
     /// When a key frame was last sent to see whether there is room.
     key_tried: Instant,
     pub(super) probe: Probe,
+    /// Clear echoes that are to come before trains are made up: the path carried next to nothing.
+    closed: u32,
     /// Trains in a row that came through as fast as all of the stream has to.
     wide: u32,
     /// Trials that such trains began and that failed.
@@ -88,6 +90,7 @@ impl Budget {
             failed: 0,
             key_tried: now,
             probe,
+            closed: 0,
             wide: 0,
             misled: 0,
             tried: None,
@@ -198,6 +201,7 @@ impl Budget {
     pub(super) fn padding(&self, now: Instant) -> Option<f64> {
         let (interval, bits) = match self.phase {
             Phase::Hold { .. } => return None,
+            Phase::Steady { .. } if self.closed > 0 => (CLOSED_INTERVAL, 0.0),
             Phase::Steady { .. } => (PADDING_INTERVAL, self.train_bits()),
             Phase::Trial { .. } => (ECHO_INTERVAL, 0.0),
         };
@@ -217,6 +221,9 @@ impl Budget {
         repeated: u64,
         bytes_sent: u64,
     ) -> bool {
+        if echo.queue < QUEUE_CLEAR {
+            self.closed = self.closed.saturating_sub(1);
+        }
         match self.phase {
             Phase::Steady { .. } => {
                 let Some(rate_bps) = echo.rate_bps else {
@@ -292,6 +299,9 @@ impl Budget {
     /// A bad report: less arrives than is sent.
     pub(super) fn bad(&mut self, now: Instant, loss: f64, queue: Duration) {
         self.note_dead(now, loss);
+        if loss >= LOSS_DEAD {
+            self.closed = CLOSED_ECHOES;
+        }
         match self.phase {
             Phase::Steady { since, .. } if now >= since + REPORT_AGE => {
                 // How much arrived says little: pictures were held back.
@@ -440,6 +450,10 @@ const REPEATED_SHARE: f64 = 0.04;
 /// the train has to be made up, some 6 % of what all of the stream takes.
 const ECHO_INTERVAL: Duration = Duration::from_millis(100);
 const PADDING_INTERVAL: Duration = Duration::from_millis(400);
+
+/// See [`Budget::closed`].
+const CLOSED_ECHOES: u32 = 2;
+const CLOSED_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How long a train takes where all of the stream just fits: well above what clocks and radio
 /// schedulers are out by.
