@@ -1,4 +1,4 @@
-//! After whatever trouble of its network a viewer is at the live edge within two seconds, and
+//! After whatever trouble of its network a viewer is at the live edge in about two seconds, and
 //! soon has all pictures again.
 
 use std::time::{Duration, Instant};
@@ -145,7 +145,7 @@ fn after_an_outage_a_viewer_is_live_and_has_all_pictures_at_once() {
 
 /// Echoes show the end of a cap within some hundred ms.
 #[test]
-fn after_a_cap_a_viewer_is_live_and_has_all_pictures_within_two_seconds() {
+fn after_a_cap_a_viewer_is_live_and_has_all_pictures_in_about_two_seconds() {
     for (share, seconds) in [(0.5, 5), (0.5, 30), (0.8, 30)] {
         for one in measured(Trouble::Cap(share, 300), seconds) {
             let longest = one.live.max(one.whole).max(one.first_live);
